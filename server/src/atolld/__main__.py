@@ -1,0 +1,10 @@
+"""`atolld` on the command line."""
+
+from __future__ import annotations
+
+from atolld.daemon.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

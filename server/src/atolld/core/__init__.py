@@ -1,0 +1,1 @@
+"""Pure values and the state table: no I/O, no clock."""

@@ -1,0 +1,78 @@
+"""Identifiers: how they are made and what they may look like.
+
+A sandbox id is 20 characters of `[0-9a-z]`, starting with a letter: it fits a DNS label together with a port
+(`49983-<id>`), a cgroup name, a directory name and a container id, with 100 bits of randomness.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from typing import NewType
+
+from atolld.foundation.errors import InvalidArgument
+
+SandboxId = NewType("SandboxId", str)
+TemplateId = NewType("TemplateId", str)
+ProjectId = NewType("ProjectId", str)
+KeyId = NewType("KeyId", str)
+EventId = NewType("EventId", str)
+RequestId = NewType("RequestId", str)
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_ID = re.compile(r"[a-z][0-9a-z]{19}")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def new_sandbox_id() -> SandboxId:
+    """A new random sandbox id, always starting with `i`."""
+    return SandboxId("i" + _random(19))
+
+
+def new_project_id() -> ProjectId:
+    """A new random project id (a UUID, the form vendors' clients expect of a team id)."""
+    return ProjectId(str(uuid.uuid4()))
+
+
+def new_key_id() -> KeyId:
+    """A new random id of an API key; it names the key and is no secret."""
+    return KeyId(str(uuid.uuid4()))
+
+
+def new_event_id() -> EventId:
+    """A new random event id."""
+    return EventId(str(uuid.uuid4()))
+
+
+def new_request_id() -> RequestId:
+    """A new random request id, for logs and error bodies."""
+    return RequestId("req_" + _random(16))
+
+
+def parse_sandbox_id(text: str) -> SandboxId:
+    """`text` as a sandbox id.
+
+    Raises InvalidArgument when it does not have the form, so that no other text ever reaches a path or a command.
+    """
+    if not _ID.fullmatch(text):
+        raise InvalidArgument(f"{text[:80]!r} is not a sandbox id: 20 characters of a-z and 0-9 are expected")
+    return SandboxId(text)
+
+
+def parse_name(text: str, what: str) -> str:
+    """`text` as a name of `what` (template, pool, project, ...).
+
+    1 to 64 characters of `a-z 0-9 . _ -`, beginning and ending with a letter or digit, without `..`.
+    Raises InvalidArgument otherwise.
+    """
+    if not _NAME.fullmatch(text) or ".." in text:
+        raise InvalidArgument(
+            f"{text[:80]!r} is not a valid {what} name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', "
+            "beginning and ending with a letter or digit"
+        )
+    return text

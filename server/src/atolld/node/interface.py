@@ -1,0 +1,152 @@
+"""The node boundary: what control may ask of the place where sandboxes run.
+
+There is one implementation in process (`atolld.node.manager`); a remote one must be able to stand behind the same
+verbs, so everything that crosses is a plain value and nothing is a path of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from atolld.core.lifecycle import EndReason
+from atolld.core.network import NetworkPolicy
+from atolld.core.sandbox import Resources
+from atolld.foundation.ids import SandboxId
+from atolld.runtime.driver import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One sandbox to be started. `layers`: read-only root file system layers, lowest first.
+
+    `agent_token` and `envs` are given to the agent over its own connection, never by environment or file.
+    """
+
+    id: SandboxId
+    runtime: str
+    layers: tuple[Path, ...]
+    resources: Resources
+    network: NetworkPolicy
+    envs: Mapping[str, str]
+    agent_token: str
+    template_id: str
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A sandbox that answers. `address`: IPv4 address of the sandbox as the host reaches it; `handle`: to be stored.
+
+    `phases_s` names where the time of the launch went, in seconds, in order.
+    """
+
+    address: str
+    handle: Mapping[str, object]
+    phases_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What storage knows of a sandbox when the node is asked to recover it."""
+
+    id: SandboxId
+    runtime: str
+    address: str | None
+    handle: Mapping[str, object] | None
+    agent_token: str
+    network: NetworkPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A sandbox that ended by itself: `reason` is OUT_OF_MEMORY or CRASHED, `message` for people."""
+
+    id: SandboxId
+    reason: EndReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One sample: CPU in percent of one core since the sample before, memory and disk in bytes, at Unix seconds."""
+
+    at: float
+    cpu_count: float
+    cpu_used_pct: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    memory_cache_bytes: int
+    disk_used_bytes: int
+    disk_total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCapacity:
+    """Room on the machine: totals, and what running and starting sandboxes have taken of them."""
+
+    cpu_total: float
+    cpu_taken: float
+    memory_total_mib: int
+    memory_taken_mib: int
+    disk_free_mib: int
+    sandboxes: int
+    max_sandboxes: int
+
+
+DeathListener = Callable[[Death], Awaitable[None]]
+
+
+class Node(Protocol):
+    """One machine's running sandboxes."""
+
+    async def start(self, on_death: DeathListener) -> None:
+        """Prepare pools; `on_death` is told of every sandbox that ends without `terminate`."""
+        ...
+
+    async def fingerprints(self) -> dict[str, Fingerprint]:
+        """What each runtime found, by name."""
+        ...
+
+    async def launch(self, what: Launch) -> Launched:
+        """Start a sandbox and wait until its agent answers.
+
+        Raises Capacity before anything is made when the machine has no room, RuntimeUnusable, NotFound for an unknown
+        runtime, Internal or GuestUnreachable when it does not come up; whatever was made is gone when it raises.
+        """
+        ...
+
+    async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
+        """End a sandbox and remove everything of it. Idempotent; nothing of it is left when it returns."""
+        ...
+
+    async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
+        """After a restart: take over each sandbox in `known` that still runs (None), tell how the others ended, and
+        remove every resource of this instance that belongs to none that still runs."""
+        ...
+
+    async def usage(self, id: SandboxId) -> Usage:
+        """A fresh sample. Raises NotFound."""
+        ...
+
+    async def set_network(self, id: SandboxId, policy: NetworkPolicy) -> None:
+        """Change the egress policy of a running sandbox without a gap. Raises NotFound."""
+        ...
+
+    async def logs(self, id: SandboxId, limit_bytes: int) -> bytes:
+        """The last `limit_bytes` of the agent's log (JSON lines, untrusted). Raises NotFound."""
+        ...
+
+    def capacity(self) -> NodeCapacity:
+        """Room now."""
+        ...
+
+    def gauges(self) -> Mapping[str, float]:
+        """Pool sizes and the like, by metric name, for `/metrics`."""
+        ...
+
+    async def close(self) -> None:
+        """Stop background work and give back pools; running sandboxes go on."""
+        ...

@@ -1,0 +1,184 @@
+"""The driver interface: few verbs on ids, a versioned handle, and recovery that is not optional.
+
+A driver turns a prepared root file system, network namespace and cgroup into a running sandbox whose PID 1 is the
+guest agent. It keeps no state of its own that a restart of the daemon would lose: everything it needs later is in
+the `Handle`, which the daemon stores, or can be read from the machine. Sandboxes are not children of the daemon.
+
+Life: `create` (nothing of the guest runs yet) -> `start` -> (`inspect`, `stats`, `wait`) -> `stop` -> `destroy`.
+`destroy` is allowed at any time, also on what was half made, and takes "already gone" as success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from atolld.core.sandbox import Resources
+from atolld.foundation.ids import SandboxId
+
+
+class Power(StrEnum):
+    """Optional things a driver can do; a driver that cannot says why in `Fingerprint.missing`."""
+
+    CHECKPOINT = "checkpoint"
+    RESTORE = "restore"
+    FREEZE = "freeze"
+    OWN_KERNEL = "own_kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a driver found on this machine.
+
+    `usable` False: `reason` is the sentence shown to the user, with what to do about it. `missing` maps each power the
+    driver lacks to its sentence. `isolation` is one sentence for people: what stands between guest and host.
+    """
+
+    driver: str
+    usable: bool
+    reason: str
+    version: str
+    isolation: str
+    missing: Mapping[Power, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """All that a driver needs to run one sandbox; every path exists and is prepared before `create`.
+
+    `rootfs`: mounted root file system, writable. `netns`: network namespace file. `agent`: host path of the static
+    agent, to be bind-mounted read-only at `/.atoll/agent`. `log`: file that takes the agent's stdout and stderr (it
+    lies in the sandbox's own writable layer, so it is bounded). `directory`: empty directory for the driver's own files,
+    removed by `destroy`. `cgroup`: path below each controller's root, for example `/atoll/i3f...`; made and removed by
+    the node, limits already set. `env`: environment of PID 1 (no secrets: it can be read in the guest).
+    """
+
+    id: SandboxId
+    rootfs: Path
+    netns: Path
+    agent: Path
+    log: Path
+    directory: Path
+    cgroup: str
+    resources: Resources
+    hostname: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A driver's private record of one sandbox: stored by the daemon, read by the driver and its later versions."""
+
+    driver: str
+    version: int
+    id: SandboxId
+    data: Mapping[str, object]
+
+    def to_json(self) -> dict[str, object]:
+        """The form that is stored."""
+        return {"driver": self.driver, "version": self.version, "id": self.id, "data": dict(self.data)}
+
+    @staticmethod
+    def from_json(stored: Mapping[str, object]) -> Handle:
+        """Raises ValueError when `stored` is not a handle."""
+        driver, version, id_, data = (stored.get(k) for k in ("driver", "version", "id", "data"))
+        if not (
+            isinstance(driver, str) and isinstance(version, int) and isinstance(id_, str) and isinstance(data, dict)
+        ):
+            raise ValueError(f"not a driver handle: {stored!r}")
+        return Handle(driver, version, SandboxId(id_), data)
+
+
+class TaskState(StrEnum):
+    """Whether the sandbox's processes exist."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """What `inspect` saw. `host_pid`: the process that keeps the sandbox alive, None when gone.
+
+    `out_of_memory`: the kernel killed something of it for its memory limit.
+    """
+
+    state: TaskState
+    host_pid: int | None = None
+    out_of_memory: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStats:
+    """Use of resources now: CPU time in microseconds since the start, memory in bytes, host tasks in number."""
+
+    cpu_usec: int
+    memory_bytes: int
+    memory_peak_bytes: int
+    tasks: int
+
+
+class RuntimeDriver(Protocol):
+    """One isolation runtime on one machine."""
+
+    @property
+    def name(self) -> str:
+        """Stable short name: `gvisor`, `container`, `fake`."""
+        ...
+
+    async def fingerprint(self) -> Fingerprint:
+        """Look at the machine; may run a probe (bounded, at most 20 s) the first time and answers from memory after."""
+        ...
+
+    async def create(self, spec: LaunchSpec) -> Handle:
+        """Make everything ready without running guest code.
+
+        Raises AlreadyExists when the id exists, RuntimeUnusable when the runtime cannot be used, Internal when the
+        runtime refuses (with the runtime's own last words).
+        """
+        ...
+
+    async def start(self, handle: Handle) -> Handle:
+        """Run the sandbox; returns the handle to store from now on. Raises Internal when the runtime refuses."""
+        ...
+
+    async def stop(self, handle: Handle, grace_s: float) -> None:
+        """Ask PID 1 to end, wait at most `grace_s`, then kill everything. Gone afterwards; success if gone before."""
+        ...
+
+    async def inspect(self, handle: Handle) -> TaskStatus:
+        """Where it stands, from the machine and never from memory."""
+        ...
+
+    async def stats(self, handle: Handle) -> TaskStats:
+        """Raises NotFound when the sandbox is gone."""
+        ...
+
+    async def wait(self, handle: Handle) -> TaskStatus:
+        """Return when the sandbox is gone; works for sandboxes that another daemon process started."""
+        ...
+
+    async def recover(self, handle: Handle) -> TaskStatus:
+        """Take over a sandbox that an earlier daemon started.
+
+        Raises FailedPrecondition when the handle's version is newer than this driver knows.
+        """
+        ...
+
+    async def destroy(self, handle: Handle) -> None:
+        """Kill and remove everything the driver made; idempotent, also on what is half made."""
+        ...
+
+    async def list_owned(self) -> list[SandboxId]:
+        """Every sandbox of this instance the runtime knows of, so that leftovers of a crash are found."""
+        ...
+
+    def handle_for(self, id: SandboxId, directory: Path) -> Handle:
+        """A handle good enough for `destroy`, for a sandbox whose handle was never stored."""
+        ...
