@@ -53,8 +53,8 @@ class LaunchSpec:
     `rootfs`: mounted root file system, writable. `netns`: network namespace file. `agent`: host path of the static
     agent, to be bind-mounted read-only at `/.atoll/agent`. `log`: file that takes the agent's stdout and stderr (it
     lies in the sandbox's own writable layer, so it is bounded). `directory`: empty directory for the driver's own
-    files, removed by `destroy`. `cgroup`: path below each controller's root, for example `/atoll/i3f...`; made and removed by
-    the node, limits already set. `env`: environment of PID 1 (no secrets: it can be read in the guest).
+    files, removed by `destroy`. `cgroup`: path below each controller's root, for example `/atoll/i3f...`; made and
+    removed by the node, limits already set. `env`: environment of PID 1 (no secrets: it can be read in the guest).
     """
 
     id: SandboxId
