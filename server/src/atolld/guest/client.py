@@ -1,0 +1,125 @@
+"""Calls the daemon itself makes on an agent: wait until it answers, initialise it, ask what it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from atolld.foundation.clock import rfc3339
+from atolld.foundation.errors import GuestUnreachable
+from atolld.guest.http import GuestResponse, exchange
+
+AGENT_PORT = 49983
+
+# The first SYN into a gVisor sandbox can be lost, and TCP's own retry comes only after a second: so several short
+# attempts of our own. Between attempts the agent is usually a few milliseconds from listening.
+CONNECT_TIMEOUTS_S = (0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+RETRY_PAUSE_S = 0.002
+CALL_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GuestInit:
+    """What a sandbox is told once its agent answers. `now`: Unix seconds, for the guest's clock."""
+
+    access_token: str
+    now: float
+    sandbox_id: str
+    template_id: str
+    hostname: str
+    default_user: str = "user"
+    envs: Mapping[str, str] = field(default_factory=dict)
+    pids_max: int | None = None
+
+    def to_json(self) -> bytes:
+        """The body of `POST /init`."""
+        body: dict[str, object] = {
+            "accessToken": self.access_token,
+            "timestamp": rfc3339(self.now),
+            "sandboxId": self.sandbox_id,
+            "templateId": self.template_id,
+            "hostname": self.hostname,
+            "defaultUser": self.default_user,
+            "envVars": dict(self.envs),
+        }
+        if self.pids_max is not None:
+            body["pidsMax"] = self.pids_max
+        return json.dumps(body).encode()
+
+
+class GuestClient:
+    """One agent at `address:port`; `token` is sent as X-Access-Token when not None."""
+
+    def __init__(self, address: str, port: int = AGENT_PORT, token: str | None = None) -> None:
+        self._address = address
+        self._port = port
+        self._token = token
+
+    async def wait_ready(self, init: GuestInit, deadline_s: float) -> None:
+        """Connect as soon as the agent listens and initialise it.
+
+        Raises GuestUnreachable when it does not answer within `deadline_s` seconds or refuses.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                reader, writer = await self._connect_until_open()
+                try:
+                    headers = self._headers() | {"content-type": "application/json"}
+                    answer = await exchange(reader, writer, "POST", "/init", headers, init.to_json())
+                finally:
+                    writer.close()
+        except TimeoutError:
+            raise GuestUnreachable(f"the sandbox's agent did not answer within {deadline_s:g} s") from None
+        except OSError as error:
+            raise GuestUnreachable(f"the connection to the sandbox's agent broke: {error}") from error
+        if answer.status != 204:
+            raise GuestUnreachable(f"the agent refused its initialisation with status {answer.status}")
+
+    async def healthy(self, timeout_s: float) -> bool:
+        """Whether the agent answers `GET /health` within `timeout_s` seconds."""
+        try:
+            return (await self._call("GET", "/health", timeout_s)).status == 204
+        except GuestUnreachable:
+            return False
+
+    async def info(self) -> Mapping[str, object]:
+        """The agent's `/atoll/v1/info`. Raises GuestUnreachable."""
+        answer = await self._call("GET", "/atoll/v1/info", CALL_TIMEOUT_S)
+        try:
+            parsed = json.loads(answer.body)
+        except ValueError as error:
+            raise GuestUnreachable("the agent's info is not JSON") from error
+        if answer.status != 200 or not isinstance(parsed, dict):
+            raise GuestUnreachable(f"the agent answered its info with status {answer.status}")
+        return parsed
+
+    async def _call(self, method: str, path: str, timeout_s: float) -> GuestResponse:
+        try:
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await self._connect_until_open()
+                try:
+                    return await exchange(reader, writer, method, path, self._headers())
+                finally:
+                    writer.close()
+        except TimeoutError:
+            raise GuestUnreachable(f"the sandbox's agent did not answer {path} within {timeout_s:g} s") from None
+        except OSError as error:
+            raise GuestUnreachable(f"the connection to the sandbox's agent broke: {error}") from error
+
+    def _headers(self) -> dict[str, str]:
+        return {"x-access-token": self._token} if self._token is not None else {}
+
+    async def _connect_until_open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        attempt = 0
+        while True:
+            limit_s = CONNECT_TIMEOUTS_S[min(attempt, len(CONNECT_TIMEOUTS_S) - 1)]
+            try:
+                async with asyncio.timeout(limit_s):
+                    return await asyncio.open_connection(self._address, self._port)
+            except TimeoutError:
+                attempt += 1
+            except OSError:
+                # Refused or unreachable: the agent is not listening yet; the caller's deadline ends this.
+                await asyncio.sleep(RETRY_PAUSE_S)
