@@ -14,15 +14,17 @@ T = TypeVar("T")
 _running: set[asyncio.Task[Any]] = set()
 
 
-def spawn(work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+def spawn(work: Coroutine[Any, Any, T], *, name: str, report: bool = True) -> asyncio.Task[T]:
     """Run `work` as a task that is kept alive and whose failure is logged, never lost.
+
+    `report` False: the caller takes the result itself, so a failure is not logged as well.
 
     `asyncio.create_task` alone keeps only a weak reference and tells of a failure only when the task is
     collected, if at all.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
-    task.add_done_callback(_finished)
+    task.add_done_callback(_finished if report else _running.discard)
     return task
 
 

@@ -54,6 +54,7 @@ class Known:
 
     id: SandboxId
     runtime: str
+    resources: Resources
     address: str | None
     handle: Mapping[str, object] | None
     agent_token: str
