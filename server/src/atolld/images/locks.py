@@ -1,0 +1,40 @@
+"""A lock between processes that ends with its holder."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+_POLL_S = 0.2
+
+
+@asynccontextmanager
+async def exclusive(path: Path, on_wait: Callable[[], None] | None = None) -> AsyncIterator[None]:
+    """Hold the lock file `path` (made when missing); the kernel frees it when the holder dies, however it dies.
+
+    `on_wait` is called once when somebody else holds it. Waits without limit: cancel to give up.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        told = False
+        while not _try(descriptor):
+            if not told and on_wait is not None:
+                on_wait()
+            told = True
+            # Polled, not awaited in a thread: a blocked flock could not be cancelled.
+            await asyncio.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
