@@ -1,0 +1,71 @@
+"""The table as the kernel has it: what it knows of each slot, changed one transaction at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from atolld.host import libnftables
+from atolld.host.instance import Instance
+from atolld.host.nftables import FirewallConfig, SlotRules, render_removal, render_slot, render_table
+
+log = logging.getLogger("atolld.firewall")
+
+
+class Firewall:
+    """Our nftables table of one instance. Every method applies one atomic transaction of 0.1 to a few ms."""
+
+    def __init__(self, instance: Instance, config: FirewallConfig) -> None:
+        self._instance = instance
+        self._config = config
+        self._known: dict[int, SlotRules] = {}
+        # libnftables reads the sets it changes first: two transactions at once could miss each other's elements.
+        self._lock = asyncio.Lock()
+
+    async def replace(self, slots: Mapping[int, SlotRules]) -> None:
+        """Write the whole table with the rules of exactly `slots`; packets see either the old table or the new one.
+
+        Raises NftError.
+        """
+        async with self._lock:
+            self._known = dict(slots)
+            await self._write_all()
+
+    async def put(self, index: int, rules: SlotRules | None) -> None:
+        """Make slot `index` follow `rules`; None: the default. No transaction when nothing changes. Raises NftError."""
+        async with self._lock:
+            old = self._known.get(index)
+            if rules is None:
+                self._known.pop(index, None)
+            else:
+                self._known[index] = rules
+            commands = render_slot(self._instance, old, rules)
+            if not commands:
+                return
+            try:
+                await libnftables.run(commands)
+            except libnftables.NftError as error:
+                # Somebody flushed the machine's ruleset: an open door until all of ours is written again.
+                log.warning("the nftables table is not as it was left (%s); writing it anew", error)
+                await self._write_all()
+
+    async def ensure(self) -> bool:
+        """Write the table again when it is gone; returns whether it was. Raises NftError."""
+        async with self._lock:
+            try:
+                await libnftables.run(f"list chain inet {self._instance.name} from_sandbox\n")
+                return False
+            except libnftables.NftError as error:
+                log.warning("the nftables table was removed by somebody (%s); writing it anew", error)
+                await self._write_all()
+                return True
+
+    async def remove(self) -> None:
+        """Delete our table and nothing else. Gone is success. Raises NftError."""
+        async with self._lock:
+            self._known.clear()
+            await libnftables.run(render_removal(self._instance))
+
+    async def _write_all(self) -> None:
+        await libnftables.run(render_table(self._instance, self._config, self._known.values()))
