@@ -1,0 +1,178 @@
+"""A real daemon with the real runtimes, on its own instance name, state directory and port."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from atoll import Sandbox
+from e2e import census
+
+START_TIMEOUT_S = 90
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Daemon:
+    """One `atolld serve` of this test run; `crash` names a crash point for the next start."""
+
+    state_dir: Path
+    instance: str = field(default_factory=lambda: "t" + secrets.token_hex(3))
+    port: int = field(default_factory=free_port)
+    settings: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    key: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "ATOLL_INSTANCE": self.instance,
+            "ATOLL_STATE_DIR": str(self.state_dir),
+            "ATOLL_PORT": str(self.port),
+            "ATOLL_CONFIG_DIR": str(self.state_dir / "client"),
+            **self.settings,
+        }
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        return {**os.environ, "ATOLL_API_URL": self.url, "ATOLL_API_KEY": self.key}
+
+    def start(self, crash: str | None = None, wait: bool = True) -> None:
+        environment = self.environment | ({"ATOLL_CRASH_POINT": crash} if crash else {})
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with open(self.state_dir / "daemon.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "atolld", "serve"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_healthy()
+
+    def wait_healthy(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log_tail()}")
+            try:
+                if httpx.get(f"{self.url}/health", timeout=2).status_code == 200:
+                    self.key = (self.state_dir / "admin.key").read_text().strip()
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"the daemon was not healthy after {START_TIMEOUT_S} s:\n{self.log_tail()}")
+
+    def kill_hard(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def wait_end(self, timeout_s: float = 60) -> int:
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def stop(self) -> None:
+        """As `make stop`: the daemon and every sandbox end."""
+        subprocess.run(
+            [sys.executable, "-m", "atolld", "stop", "--all"],
+            env=self.environment,
+            check=True,
+            timeout=120,
+            capture_output=True,
+        )
+        if self.process is not None:
+            self.process.wait(30)
+
+    def log_tail(self) -> str:
+        return (self.state_dir / "daemon.log").read_text(errors="replace")[-4000:]
+
+    def census(self) -> census.Census:
+        return census.take(self.instance, self.state_dir)
+
+    def rss_bytes(self) -> int:
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+    def open_files(self) -> int:
+        assert self.process is not None
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def api(self, method: str, path: str, **more: object) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.key}", **(more.pop("headers", None) or {})}  # type: ignore[dict-item]
+        return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60, **more)  # type: ignore[arg-type]
+
+    def events(self, sandbox_id: str) -> list[dict[str, object]]:
+        answer = self.api("GET", f"/v1/events?sandbox_id={sandbox_id}")
+        answer.raise_for_status()
+        return list(json.loads(answer.text)["items"])
+
+
+def make_daemon(base: Path, **settings: str) -> Iterator[Daemon]:
+    daemon = Daemon(base / "state", settings=settings)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        if daemon.process is not None:
+            if daemon.process.poll() is not None:
+                daemon.start()
+            daemon.stop()
+            assert daemon.process.poll() is not None
+        shutil.rmtree(base / "state", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon shared by the tests that leave it running."""
+    yield from make_daemon(tmp_path_factory.mktemp("atoll"))
+
+
+@pytest.fixture
+def own_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon of the test's own, for killing and restarting."""
+    yield from make_daemon(tmp_path_factory.mktemp("atoll-own"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/e2e/" in str(item.path):
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> dict[str, str]:
+    """What `Sandbox.create` needs to speak to the shared daemon."""
+    return {"api_url": daemon.url, "api_key": daemon.key}
+
+
+@pytest.fixture
+def gvisor(client: dict[str, str]) -> Iterator[Sandbox]:
+    """One gVisor sandbox of the shared daemon."""
+    with Sandbox.create(runtime="gvisor", **client) as sandbox:
+        yield sandbox
