@@ -1,0 +1,140 @@
+"""The tables as the code sees them; `migrations/` is what makes them, and a test holds the two together.
+
+Only portable types and constraints: the same definitions serve SQLite and PostgreSQL. Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+# Named, so that later migrations can drop what earlier ones made, on every database.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("max_sandboxes", Integer),
+    Column("max_cpu", Double),
+    Column("max_memory_mib", Integer),
+    Column("created_at", Double, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("secret_sha256", String(64), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+    Index(None, "project_id"),
+)
+
+# `listed_at` orders lists: the start, and until then the creation. `metered_until`: usage is recorded up to there.
+# `seen_at`: the last time the daemon knew it running. The caller's environment variables are not stored: they may be
+# secrets, and the agent that was given them keeps them.
+sandboxes = Table(
+    "sandboxes",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("template_id", String(64), nullable=False),
+    Column("template_name", String(64), nullable=False),
+    Column("runtime", String(64), nullable=False),
+    Column("cpu", Double, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("disk_mib", Integer, nullable=False),
+    Column("pids_max", Integer, nullable=False),
+    Column("timeout_s", Integer),
+    Column("metadata", JSON, nullable=False),
+    Column("internet", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("agent_token", String(128), nullable=False),
+    Column("address", String(64)),
+    Column("handle", JSON(none_as_null=True)),
+    Column("created_at", Double, nullable=False),
+    Column("listed_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("expires_at", Double),
+    Column("metered_until", Double),
+    Column("seen_at", Double),
+    Column("ended_at", Double),
+    Column("end_reason", String(32)),
+    Column("end_message", Text),
+    Index(None, "project_id", "state", "listed_at", "id"),
+    Index(None, "project_id", "listed_at", "id"),
+    Index(None, "state"),
+)
+
+sandbox_metadata = Table(
+    "sandbox_metadata",
+    metadata,
+    Column("sandbox_id", String(20), ForeignKey("sandboxes.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# AUTOINCREMENT: a sequence number is never given twice, not even after the newest events were deleted.
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("type", String(64), nullable=False),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("sandbox_id", String(20), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("data", JSON, nullable=False),
+    Index(None, "project_id", "sequence"),
+    Index(None, "sandbox_id", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("sandbox_id", String(20), primary_key=True),
+    Column("since", Double, primary_key=True),
+    Column("until", Double, nullable=False),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("vcpu_s", Double, nullable=False),
+    Column("memory_gib_s", Double, nullable=False),
+    Index(None, "project_id", "until"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("project_id", String(36), ForeignKey("projects.id"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("body_sha256", String(64), nullable=False),
+    Column("sandbox_id", String(20), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "sandbox_id"),
+    Index(None, "created_at"),
+)
