@@ -77,13 +77,12 @@ class LayerStore:
         (building / "manifest.json").write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         # One call for the whole file system instead of an fsync for each of some 30,000 files.
         subprocess.run(["sync", "--file-system", str(building)], check=True)
-        try:
-            building.rename(self.directory / digest)
-        except OSError:
-            if (existing := self.get(digest)) is None:
-                raise
+        if (existing := self.get(digest)) is not None:
             self.abandon(building)
             return existing
+        # A directory of that name without a manifest is no layer: somebody damaged it by hand.
+        self.remove(digest)
+        building.rename(self.directory / digest)
         _fsync_directory(self.directory)
         return Layer(digest, self.directory / digest / "root", size_bytes, whole)
 

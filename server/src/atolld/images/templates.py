@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,15 @@ from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import FailedPrecondition, Internal, NotFound
 from atolld.foundation.ids import TemplateId, parse_name
 from atolld.foundation.units import GIB, format_bytes
-from atolld.images import bootstrap, scrub
-from atolld.images.build_environment import BuildEnvironment, host_release, inherited_environment, public_environment
+from atolld.images import scrub
+from atolld.images.bootstrap import bootstrap
+from atolld.images.build_environment import (
+    BuildEnvironment,
+    Release,
+    host_release,
+    inherited_environment,
+    public_environment,
+)
 from atolld.images.layers import Layer, LayerStore
 from atolld.images.locks import exclusive
 from atolld.images.packages import host_architecture, installed_packages
@@ -26,6 +33,8 @@ from atolld.images.recipe import Recipe, base_recipe
 BASE = "base"
 DEFAULT_CACHE = Path("/var/cache/atoll")
 _NEEDED_DISK_BYTES = 3 * GIB
+
+RootBuilder = Callable[[Recipe, BuildEnvironment, Path, Path, ProgressCallback], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +58,25 @@ class TemplateStore:
     """The templates below one cache directory, shared by all daemons of the machine.
 
     `inherit_host`: whether builds use the machine's own package mirror, proxies, certificates and credentials (setting
-    `build_inherit_host`); sandboxes get none of it either way.
+    `build_inherit_host`); sandboxes get none of it either way. `release`: what to build from, by default the host's
+    own. `build_root`: fills a root directory, by default with mmdebstrap.
     """
 
-    def __init__(self, cache: Path = DEFAULT_CACHE, *, inherit_host: bool = True, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        cache: Path = DEFAULT_CACHE,
+        *,
+        inherit_host: bool = True,
+        release: Release | None = None,
+        build_root: RootBuilder = bootstrap,
+        clock: Clock | None = None,
+    ) -> None:
         self._cache = cache
         self._templates = cache / "templates"
         self._layers = LayerStore(cache)
         self._inherit_host = inherit_host
+        self._release = release
+        self._build_root = build_root
         self._clock = clock or SystemClock()
 
     def list(self) -> tuple[Template, ...]:
@@ -81,7 +101,7 @@ class TemplateStore:
         Raises FailedPrecondition when this machine cannot build (not root, tools or disk space or package sources
         missing), Internal when the build fails: the previous `base`, if any, then stays in use.
         """
-        release = host_release()
+        release = self._release or host_release()
         recipe = base_recipe(release, host_architecture())
         if (current := self._current(recipe)) is not None:
             return current
@@ -112,7 +132,7 @@ class TemplateStore:
         building = await asyncio.to_thread(self._layers.begin)
         root = building / "root"
         try:
-            await bootstrap.bootstrap(recipe, environment, root, self._cache / "build.log", progress)
+            await self._build_root(recipe, environment, root, self._cache / "build.log", progress)
             progress(Progress("scrub", 97.0, "Taking the build machine's settings out"))
             await asyncio.to_thread(scrub.scrub, root, environment.release)
             await asyncio.to_thread(scrub.check_no_traces, root, environment.secrets_of_host)
