@@ -10,6 +10,7 @@ from atolld.core.sandbox import Resources
 from atolld.foundation.errors import FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId
 from atolld.node.machine import Consumption, Prepared
+from atolld.runtime.driver import Overhead
 
 NOTHING_USED = Consumption(0, 0, 0, 0, 0, 0)
 
@@ -30,7 +31,12 @@ class FakeMachine:
         self.opened += 1
 
     async def prepare(
-        self, id: SandboxId, layers: tuple[Path, ...], resources: Resources, network: NetworkPolicy
+        self,
+        id: SandboxId,
+        layers: tuple[Path, ...],
+        resources: Resources,
+        overhead: Overhead,
+        network: NetworkPolicy,
     ) -> Prepared:
         if self.fail_prepare is not None:
             raise self.fail_prepare

@@ -14,6 +14,7 @@ from typing import Protocol
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.foundation.ids import SandboxId
+from atolld.runtime.driver import Overhead
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,16 @@ class Machine(Protocol):
         ...
 
     async def prepare(
-        self, id: SandboxId, layers: tuple[Path, ...], resources: Resources, network: NetworkPolicy
+        self,
+        id: SandboxId,
+        layers: tuple[Path, ...],
+        resources: Resources,
+        overhead: Overhead,
+        network: NetworkPolicy,
     ) -> Prepared:
-        """Build surroundings; on failure (or cancellation) nothing of them is left.
+        """Build surroundings, bounded by `resources` plus the runtime's `overhead`.
+
+        On failure or cancellation nothing of them is left.
 
         Raises Capacity when the machine has no disk or address left.
         """

@@ -70,6 +70,17 @@ class LaunchSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Overhead:
+    """What the runtime itself takes on the host for one sandbox: memory in MiB, host tasks in number.
+
+    Added to the cgroup's limits, so that a guest gets all of its own.
+    """
+
+    memory_mib: int
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Handle:
     """A driver's private record of one sandbox: stored by the daemon, read by the driver and its later versions."""
 
@@ -130,6 +141,11 @@ class RuntimeDriver(Protocol):
     @property
     def name(self) -> str:
         """Stable short name: `gvisor`, `container`, `fake`."""
+        ...
+
+    @property
+    def overhead(self) -> Overhead:
+        """What one sandbox of this runtime takes besides the guest's own use."""
         ...
 
     async def fingerprint(self) -> Fingerprint:

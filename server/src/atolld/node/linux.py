@@ -1,0 +1,224 @@
+"""The `Machine` of a real Linux host: slots, writable layers, overlays and control groups put together.
+
+A sandbox's layer, overlay and group bear its id; only the network slot has a number of its own, so that number is all
+that has to be stored with the sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from atolld.core.network import NetworkPolicy
+from atolld.core.sandbox import Resources
+from atolld.foundation.aio import CleanupStack
+from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound
+from atolld.foundation.ids import SandboxId
+from atolld.foundation.units import MIB
+from atolld.host.cgroups import CgroupLimits, Cgroups
+from atolld.host.layerpool import LayerPool
+from atolld.host.layers import Layers
+from atolld.host.nftables import Egress
+from atolld.host.rootfs import RootFilesystems
+from atolld.host.slots import Slot, SlotPool
+from atolld.node.machine import Consumption, Prepared
+from atolld.runtime.driver import Overhead
+
+log = logging.getLogger("atolld.node.linux")
+
+LOG_NAME = "agent.log"
+
+
+@dataclass(slots=True)
+class Mechanisms:
+    """The host mechanisms of one instance."""
+
+    slots: SlotPool
+    layers: Layers
+    layer_pool: LayerPool
+    roots: RootFilesystems
+    cgroups: Cgroups
+    state_dir: Path
+
+
+class LinuxMachine:
+    """Implements `atolld.node.machine.Machine`."""
+
+    def __init__(self, mechanisms: Mechanisms) -> None:
+        self._host = mechanisms
+        self._used_slots: dict[SandboxId, Slot] = {}
+        self._adopted: dict[SandboxId, tuple[int, Egress]] = {}
+
+    async def open(self) -> None:
+        """See `Machine.open`."""
+        self._host.cgroups.prepare()
+        self._host.layers.prepare()
+        self._host.roots.prepare()
+
+    async def prepare(
+        self,
+        id: SandboxId,
+        layers: tuple[Path, ...],
+        resources: Resources,
+        overhead: Overhead,
+        network: NetworkPolicy,
+    ) -> Prepared:
+        """See `Machine.prepare`."""
+        host = self._host
+        async with CleanupStack() as undo:
+            slot = await host.slots.acquire(Egress.of(network))
+            undo.push("network slot", lambda: host.slots.release(slot))
+            try:
+                layer = await host.layer_pool.acquire(id, resources.disk_mib)
+            except OSError as error:
+                raise Capacity(f"no writable layer can be made: {error}") from error
+            undo.push("writable layer", lambda: host.layers.destroy(layer))
+            # overlayfs names its lower layers from the top.
+            rootfs = await host.roots.mount(id, layers[::-1], layer)
+            undo.push("root file system", lambda: host.roots.unmount(id))
+            limits = CgroupLimits.of(resources, extra_memory_mib=overhead.memory_mib, extra_pids=overhead.tasks)
+            cgroup = host.cgroups.create(id, limits)
+            undo.push("control group", lambda: host.cgroups.destroy(id))
+            directory = self.driver_directory(id)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            undo.push("driver directory", lambda: shutil.rmtree(directory, ignore_errors=True))
+            undo.keep()
+        self._used_slots[id] = slot
+        return Prepared(
+            id=id,
+            rootfs=rootfs,
+            netns=slot.netns,
+            address=slot.address,
+            log=layer.log / LOG_NAME,
+            directory=directory,
+            cgroup=cgroup,
+            record={"slot": slot.index},
+        )
+
+    async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
+        """See `Machine.adopt`. The slot itself is taken over by `sweep`, with all others at once."""
+        index = record.get("slot")
+        if not isinstance(index, int):
+            raise FailedPrecondition(f"the stored surroundings of {id} are damaged: {record!r}")
+        slot = self._host.slots.describe(index)
+        layer = self._host.layers.get(id)
+        rootfs = self._host.roots.path(id)
+        for what, path in (("network namespace", slot.netns), ("root file system", rootfs), ("disk", layer.log)):
+            if not await asyncio.to_thread(path.exists):
+                raise FailedPrecondition(f"the {what} of {id} is gone")
+        self._adopted[id] = (index, Egress.of(network))
+        return Prepared(
+            id=id,
+            rootfs=rootfs,
+            netns=slot.netns,
+            address=slot.address,
+            log=layer.log / LOG_NAME,
+            directory=self.driver_directory(id),
+            cgroup=self._host.cgroups.path(id),
+            record={"slot": index},
+        )
+
+    async def release(self, prepared: Prepared) -> None:
+        """See `Machine.release`."""
+        id = prepared.id
+        async with CleanupStack() as undo:
+            # Last first: processes, then the mount they used, then what the mount used.
+            slot = self._used_slots.pop(id, None)
+            if slot is not None:
+                undo.push("network slot", lambda: self._host.slots.release(slot))
+            undo.push("writable layer", lambda: self._host.layers.destroy(self._host.layers.get(id)))
+            undo.push("root file system", lambda: self._host.roots.unmount(id))
+            undo.push("driver directory", lambda: self._remove_directory(id))
+            undo.push("control group", lambda: self._host.cgroups.destroy(id))
+
+    async def sweep(self, keep: frozenset[SandboxId]) -> None:
+        """See `Machine.sweep`."""
+        host = self._host
+        for group in host.cgroups.list_owned() - keep:
+            await host.cgroups.destroy(group)
+        for root in host.roots.list_owned():
+            if root not in keep:
+                await host.roots.unmount(root)
+        for name in await asyncio.to_thread(_names, host.roots.directory):
+            if name not in keep:
+                await asyncio.to_thread(shutil.rmtree, host.roots.directory / name, True)
+        await host.layer_pool.start(keep)
+        wanted = {index: egress for id, (index, egress) in self._adopted.items() if id in keep}
+        slots = await host.slots.start(wanted)
+        self._used_slots |= {id: slots[index] for id, (index, _) in self._adopted.items() if id in keep}
+        self._adopted.clear()
+
+    async def consumption(self, prepared: Prepared) -> Consumption:
+        """See `Machine.consumption`."""
+        layer = self._host.layers.get(prepared.id)
+        try:
+            group = self._host.cgroups.stats(prepared.id)
+            disk = self._host.layers.usage(layer)
+        except FileNotFoundError as error:
+            raise NotFound(f"the surroundings of {prepared.id} are gone") from error
+        return Consumption(
+            cpu_usec=group.cpu_usec,
+            memory_bytes=group.memory_bytes,
+            memory_cache_bytes=0,
+            disk_used_bytes=disk.used_bytes,
+            disk_total_bytes=disk.limit_bytes,
+            out_of_memory_kills=group.oom_kills,
+        )
+
+    async def set_network(self, prepared: Prepared, policy: NetworkPolicy) -> None:
+        """See `Machine.set_network`."""
+        slot = self._used_slots.get(prepared.id)
+        if slot is None:
+            raise NotFound(f"the surroundings of {prepared.id} are gone")
+        self._used_slots[prepared.id] = await self._host.slots.set_egress(slot, Egress.of(policy))
+
+    def driver_directory(self, id: SandboxId) -> Path:
+        """See `Machine.driver_directory`."""
+        return self._host.roots.directory / id / "driver"
+
+    def free(self) -> tuple[int, int]:
+        """See `Machine.free`."""
+        with open("/proc/meminfo", encoding="ascii") as file:
+            available = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+        space = os.statvfs(self._host.state_dir)
+        return available // 1024, space.f_bavail * space.f_frsize // MIB
+
+    def gauges(self) -> Mapping[str, float]:
+        """See `Machine.gauges`."""
+        slots = self._host.slots.stats
+        return {
+            "pool_network_slots_ready": float(slots.ready),
+            "pool_network_slots_used": float(slots.in_use),
+            "pool_layers_ready": float(self._host.layer_pool.ready),
+        }
+
+    async def close(self) -> None:
+        """See `Machine.close`."""
+        await self._host.slots.close()
+        await self._host.layer_pool.close()
+
+    async def remove_all(self) -> None:
+        """Remove every resource of the instance from the host, in use or not. For `stop --all`, after all ended."""
+        host = self._host
+        await host.cgroups.remove_all()
+        for root in host.roots.list_owned():
+            await host.roots.unmount(root)
+        await host.layer_pool.close()
+        await asyncio.to_thread(host.roots.remove_all)
+        await asyncio.to_thread(host.layers.remove_all)
+        await host.slots.remove_all()
+
+    async def _remove_directory(self, id: SandboxId) -> None:
+        await asyncio.to_thread(shutil.rmtree, self.driver_directory(id), True)
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
