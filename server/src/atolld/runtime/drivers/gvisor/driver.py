@@ -1,0 +1,247 @@
+"""The gVisor driver: one `runsc run` per sandbox, everything else read from the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from atolld.foundation.errors import AlreadyExists, FailedPrecondition, Internal, NotFound, RuntimeUnusable
+from atolld.foundation.ids import SandboxId
+from atolld.host import procs
+from atolld.host.cgroups import Cgroups
+from atolld.host.procs import ProcessIdentity
+from atolld.runtime.commands import Command, run_command, tail
+from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Power, TaskState, TaskStats, TaskStatus
+from atolld.runtime.drivers.gvisor import state
+from atolld.runtime.drivers.gvisor.arguments import Runsc, config_file, error_log, panic_log
+from atolld.runtime.drivers.gvisor.binary import read_binary
+from atolld.runtime.drivers.gvisor.bundle import bundle
+from atolld.runtime.drivers.gvisor.probe import Probe, probe
+from atolld.runtime.drivers.gvisor.settings import GvisorSettings
+from atolld.runtime.record import Record, current_boot_id
+from atolld.runtime.stats import read_stats
+
+log = logging.getLogger("atolld.gvisor")
+
+NAME = "gvisor"
+ISOLATION = (
+    "gVisor: the guest's system calls are served by a kernel of its own in user space (the sentry), which itself may "
+    "make only a few dozen of the host's, in empty namespaces without privileges"
+)
+# The kernel takes a killed process down in milliseconds, one with gigabytes of memory in tenths of a second.
+KILL_TIMEOUT_S = 10.0
+
+
+class GvisorDriver:
+    """Implements `atolld.runtime.driver.RuntimeDriver` with gVisor's `runsc`."""
+
+    def __init__(self, settings: GvisorSettings, cgroups: Cgroups) -> None:
+        self._settings = settings
+        self._cgroups = cgroups
+        self._fingerprint: Fingerprint | None = None
+        self._tools: tuple[Runsc, Probe] | None = None
+        self._looking = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    async def fingerprint(self) -> Fingerprint:
+        if self._fingerprint is None:
+            async with self._looking:
+                if self._fingerprint is None:
+                    self._fingerprint = await self._look()
+        return self._fingerprint
+
+    async def create(self, spec: LaunchSpec) -> Handle:
+        await self._ready()
+        try:
+            descriptor = os.open(
+                config_file(spec.directory), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            )
+        except FileExistsError:
+            raise AlreadyExists(f"sandbox {spec.id} exists already in {spec.directory}") from None
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(bundle(spec), file)
+        keep_tmp_on_disk(spec.rootfs)
+        return Record(spec.id, spec.directory, spec.log).to_handle(NAME)
+
+    async def start(self, handle: Handle) -> Handle:
+        runsc, found = await self._ready()
+        record = Record.from_handle(handle)
+        if record.log is None:
+            raise FailedPrecondition(f"sandbox {record.id} was not created by this driver")
+        command = Command(runsc.run(record.id, record.directory), record.log, found.cover)
+        code = await run_command(command, self._settings.command_timeout_s)
+        process = self._living(record) if code == 0 else None
+        if process is None:
+            raise Internal(f"gVisor did not start sandbox {record.id}: {_last_words(record, code)}")
+        return replace(record, process=process, boot_id=current_boot_id()).to_handle(NAME)
+
+    async def stop(self, handle: Handle, grace_s: float) -> None:
+        record = Record.from_handle(handle)
+        process = self._living(record)
+        if process is not None and grace_s > 0:
+            runsc, _ = await self._ready()
+            command = Command(runsc.kill(record.id, record.directory, "TERM"), record.directory / "kill.log")
+            await run_command(command, self._settings.command_timeout_s)
+            await procs.wait_death(process, grace_s)
+        await self._kill(record)
+
+    async def inspect(self, handle: Handle) -> TaskStatus:
+        record = Record.from_handle(handle)
+        process = self._living(record)
+        if process is not None:
+            return TaskStatus(TaskState.RUNNING, process.pid)
+        never_started = record.process is None and not state.state_file(self._settings.root, record.id).exists()
+        if never_started and config_file(record.directory).exists():
+            return TaskStatus(TaskState.CREATED)
+        return self._gone(record)
+
+    async def stats(self, handle: Handle) -> TaskStats:
+        record = Record.from_handle(handle)
+        if self._living(record) is None:
+            raise NotFound(f"sandbox {record.id} does not run")
+        return read_stats(self._cgroups, record.id)
+
+    async def wait(self, handle: Handle) -> TaskStatus:
+        record = Record.from_handle(handle)
+        process = self._living(record)
+        if process is not None:
+            await procs.wait_death(process)
+        return self._gone(record)
+
+    async def recover(self, handle: Handle) -> TaskStatus:
+        return await self.inspect(handle)
+
+    async def destroy(self, handle: Handle) -> None:
+        record = Record.from_handle(handle)
+        await self._kill(record)
+        state.remove_state(self._settings.root, record.id)
+        with contextlib.suppress(FileNotFoundError):
+            await asyncio.to_thread(shutil.rmtree, record.directory)
+
+    async def list_owned(self) -> list[SandboxId]:
+        return state.list_ids(self._settings.root)
+
+    def handle_for(self, id: SandboxId, directory: Path) -> Handle:
+        return Record(id, directory).to_handle(NAME)
+
+    async def _look(self) -> Fingerprint:
+        binary_path = self._settings.find_binary()
+        if binary_path is None:
+            reason = "runsc (gVisor) is not installed; `make run` installs it, or put it into the PATH"
+            return Fingerprint(NAME, False, reason, "", ISOLATION)
+        try:
+            for directory in (self._settings.cache, self._settings.root):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            binary = await read_binary(binary_path, self._settings.cache)
+            found = await probe(binary, self._settings)
+        except RuntimeUnusable as error:
+            return Fingerprint(NAME, False, error.message, "", ISOLATION)
+        self._tools = Runsc(binary, self._settings.root, found.platform), found
+        return Fingerprint(
+            NAME,
+            True,
+            "",
+            binary.version,
+            ISOLATION,
+            missing={
+                Power.CHECKPOINT: "saving a running sandbox is not built yet",
+                Power.RESTORE: "restoring a saved sandbox is not built yet",
+                Power.FREEZE: "freezing a running sandbox is not built yet",
+            },
+            details={
+                "binary": str(binary.path),
+                "platform": found.platform,
+                "network_cure": "on" if found.cover_net else "off",
+            },
+        )
+
+    async def _ready(self) -> tuple[Runsc, Probe]:
+        fingerprint = await self.fingerprint()
+        if self._tools is None:
+            raise RuntimeUnusable(fingerprint.reason)
+        return self._tools
+
+    def _living(self, record: Record) -> ProcessIdentity | None:
+        """The sentry's process, by the handle or, when the handle was stored before the start, by runsc's own state."""
+        if record.process is not None:
+            return record.living()
+        known = state.read_state(self._settings.root, record.id)
+        if known is None or known.sandbox_pid is None:
+            return None
+        process = procs.identify(known.sandbox_pid)
+        if process is None or not _is_of(process.pid, record.id) or not procs.is_alive(process):
+            return None
+        return process
+
+    def _gone(self, record: Record) -> TaskStatus:
+        killed = self._cgroups.oom_kills(record.id) > 0
+        message = "the sandbox used more memory than its limit" if killed else tail(panic_log(record.directory), 600)
+        return TaskStatus(TaskState.GONE, None, killed, message)
+
+    async def _kill(self, record: Record) -> None:
+        """Everything of it: commands that still start it, sentry, gofer, and what shares their cgroup."""
+        own = [process for process in (self._living(record), *_processes_of(record.id)) if process is not None]
+        for process in own:
+            procs.send_signal(process)
+        await asyncio.gather(*(procs.wait_death(process, KILL_TIMEOUT_S) for process in own))
+        await self._cgroups.kill(record.id)
+
+
+def keep_tmp_on_disk(rootfs: Path) -> None:
+    """Make sure the guest's /tmp, when it has one, is not empty.
+
+    gVisor covers an empty /tmp with a file system in memory: a large file there would not meet the disk limit but the
+    memory limit, which ends the sandbox. The directory made is one that every desktop Linux has. `rootfs` comes from a
+    template, so no symbolic link in it is followed.
+    """
+    try:
+        descriptor = os.open(rootfs / "tmp", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        # None, or a symbolic link: gVisor decides then.
+        return
+    try:
+        if not os.listdir(descriptor):
+            os.mkdir(".X11-unix", 0o755, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_of(pid: int, id: SandboxId) -> bool:
+    try:
+        return id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _processes_of(id: SandboxId) -> list[ProcessIdentity]:
+    """Host processes of runsc that were started for `id`: a `runsc run` that a dead daemon left behind among them.
+
+    An id has 100 random bits and guests do not share the host's process table, so nobody else's command holds it.
+    """
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                arguments = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            process = procs.identify(int(name)) if os.path.basename(arguments[0]).startswith(b"runsc") else None
+            if process is not None and any(id.encode() in argument for argument in arguments):
+                found.append(process)
+    return found
+
+
+def _last_words(record: Record, code: int) -> str:
+    words = tail(error_log(record.directory), 800) or tail(panic_log(record.directory), 800)
+    if not words and record.log is not None:
+        words = tail(record.log, 400)
+    return words or f"runsc ended with status {code} and said nothing"
