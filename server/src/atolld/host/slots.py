@@ -102,7 +102,7 @@ class SlotPool:
         return SlotPoolStats(len(self._ready), len(self._used), len(self._leaving), self._limit)
 
     def describe(self, index: int) -> Slot:
-        """Slot `index` as its paths and addresses are, whether it exists or not. Raises InvalidArgument past the range."""
+        """Slot `index` as its paths and addresses are, whether it exists or not; InvalidArgument past the range."""
         return Slot(self._describe(index), Egress())
 
     async def start(self, recovered: Mapping[int, Egress] | None = None) -> dict[int, Slot]:

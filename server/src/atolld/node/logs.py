@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -16,8 +17,10 @@ def read_tail(path: Path, limit_bytes: int) -> bytes:
     except FileNotFoundError:
         return b""
     with os.fdopen(handle, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        start = max(0, size - limit_bytes)
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            return b""
+        start = max(0, found.st_size - limit_bytes)
         tail = os.pread(file.fileno(), limit_bytes, start)
     if start == 0:
         return tail
