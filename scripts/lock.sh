@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Locks the Python dependencies: writes requirements/runtime.txt and requirements/dev.txt, every file with its hashes.
+#
+#   scripts/lock.sh [--upgrade]
+#
+# Run it after a change of a pyproject.toml, with the packages' public index in reach. Needs uv (pip install uv).
+# The results name no index: pip uses the one that the machine is configured for, and the hashes hold whatever it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+command -v uv >/dev/null || { echo 'lock: uv is missing: pip install uv' >&2; exit 1; }
+
+compile() { # output, further arguments...
+    local output=$1
+    shift
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+        --custom-compile-command 'scripts/lock.sh' --output-file "requirements/$output" \
+        server/pyproject.toml sdk/pyproject.toml requirements/build.in "$@"
+    if grep -nE '^(--|-f|-i)|https?://' "requirements/$output"; then
+        echo "lock: requirements/$output names a place to download from" >&2
+        exit 1
+    fi
+    echo "lock: requirements/$output: $(grep -c '==' "requirements/$output") packages"
+}
+
+upgrade=()
+if [[ ${1:-} == --upgrade ]]; then upgrade=(--upgrade); fi
+compile runtime.txt "${upgrade[@]}"
+# Constrained by the first, so that tests run against what users get.
+compile dev.txt "${upgrade[@]}" --extra dev --constraint requirements/runtime.txt
