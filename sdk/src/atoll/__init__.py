@@ -1,0 +1,96 @@
+"""Atoll's SDK: isolated sandboxes for code nobody has read yet, on machines you own.
+
+    from atoll import Sandbox
+
+    with Sandbox.create() as sandbox:
+        print(sandbox.run("python3 -c 'print(6*7)'").stdout)
+
+`AsyncSandbox` is the same with `await`.
+"""
+
+from atoll._async.commands import AsyncPty
+from atoll._async.files import AsyncFiles
+from atoll._async.process import AsyncProcess
+from atoll._async.sandbox import AsyncSandbox
+from atoll._async.watch import AsyncWatch
+from atoll._config import Config
+from atoll._errors import (
+    AlreadyExists,
+    AtollError,
+    Capacity,
+    CommandFailed,
+    Conflict,
+    ConnectionFailed,
+    FailedPrecondition,
+    GuestUnreachable,
+    Internal,
+    InvalidArgument,
+    LimitExceeded,
+    NoSpace,
+    NotFound,
+    OutputLost,
+    PermissionDenied,
+    RuntimeUnusable,
+    SandboxEnded,
+    Timeout,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from atoll._events import Event, Exit, Gap, PtyOutput, Result, Stderr, Stdout
+from atoll._models import FileInfo, LogEntry, Metrics, ProcessInfo, SandboxInfo, WatchEvent
+from atoll._sync.commands import Pty
+from atoll._sync.files import Files
+from atoll._sync.process import Process
+from atoll._sync.sandbox import Sandbox
+from atoll._sync.watch import Watch
+from atoll._version import __version__
+
+__all__ = [
+    "AlreadyExists",
+    "AsyncFiles",
+    "AsyncProcess",
+    "AsyncPty",
+    "AsyncSandbox",
+    "AsyncWatch",
+    "AtollError",
+    "Capacity",
+    "CommandFailed",
+    "Config",
+    "Conflict",
+    "ConnectionFailed",
+    "Event",
+    "Exit",
+    "FailedPrecondition",
+    "FileInfo",
+    "Files",
+    "Gap",
+    "GuestUnreachable",
+    "Internal",
+    "InvalidArgument",
+    "LimitExceeded",
+    "LogEntry",
+    "Metrics",
+    "NoSpace",
+    "NotFound",
+    "OutputLost",
+    "PermissionDenied",
+    "Process",
+    "ProcessInfo",
+    "Pty",
+    "PtyOutput",
+    "Result",
+    "RuntimeUnusable",
+    "Sandbox",
+    "SandboxEnded",
+    "SandboxInfo",
+    "Stderr",
+    "Stdout",
+    "Timeout",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Watch",
+    "WatchEvent",
+    "__version__",
+]

@@ -1,0 +1,94 @@
+"""What the asynchronous flavour takes from asyncio. `_threads` has the same names for the synchronous one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from atoll._config import Config
+from atoll._pool import client_options
+
+T = TypeVar("T")
+
+Callback = Callable[[T], Awaitable[None] | None]
+
+_Clients = dict[Config, tuple[httpx.AsyncClient, AsyncGenerator[None, None]]]
+_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = weakref.WeakKeyDictionary()
+
+
+async def shared_client(config: Config) -> httpx.AsyncClient:
+    """The one client of this config and event loop; closed when the loop shuts down."""
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    if config not in clients:
+        client = httpx.AsyncClient(**client_options(config))
+        keeper = _close_with_loop(client)
+        clients[config] = (client, keeper)
+        await keeper.__anext__()
+    return clients[config][0]
+
+
+async def _close_with_loop(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    # A loop has no hook for its end, but `asyncio.run` closes every asynchronous generator that has begun.
+    try:
+        yield
+    finally:
+        await client.aclose()
+
+
+async def sleep(seconds: float) -> None:
+    """Wait without holding up others."""
+    await asyncio.sleep(seconds)
+
+
+async def run_blocking(function: Callable[..., T], *args: Any) -> T:
+    """The result of a call that may wait for a disk."""
+    return await asyncio.to_thread(function, *args)
+
+
+async def call(callback: Callback[T], value: T) -> None:
+    """Hand a value to the user's function, plain or asynchronous."""
+    outcome = callback(value)
+    if inspect.isawaitable(outcome):
+        await outcome
+
+
+class Job(Generic[T]):
+    """Something that runs beside the caller, until `finish`."""
+
+    def __init__(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
+        self._task = asyncio.get_running_loop().create_task(function(*args))
+
+    async def finish(self) -> T:
+        """Its result, once it has one; what it raised is raised here."""
+        return await self._task
+
+    async def abandon(self) -> None:
+        """Stop it; what it raises from now on is of no interest."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def gather(jobs: Iterable[Job[T]]) -> list[T]:
+    """The results of all. The first error is raised once all have ended, so that none runs on unseen."""
+    outcomes = await asyncio.gather(*[job._task for job in jobs], return_exceptions=True)
+    results: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
+
+
+async def iterate(source: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of a plain or an asynchronous iterable."""
+    if isinstance(source, AsyncIterable):
+        async for piece in source:
+            yield piece
+    else:
+        for piece in source:
+            yield piece

@@ -1,0 +1,1 @@
+"""The asynchronous flavour: the source. `_sync` is generated from it by `scripts/unasync.py`."""

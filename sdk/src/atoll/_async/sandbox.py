@@ -1,0 +1,343 @@
+"""A sandbox: made, found, used and ended."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from atoll import _aio as backend
+from atoll._async.commands import AsyncCommands, AsyncPtys
+from atoll._async.files import AsyncFiles
+from atoll._async.guest import AsyncGuest
+from atoll._async.http import AsyncCall, AsyncHttp
+from atoll._async.listing import AsyncSandboxList
+from atoll._async.process import AsyncProcess, Input
+from atoll._config import Config
+from atoll._errors import InvalidArgument, NotFound
+from atoll._events import Result
+from atoll._models import LogEntry, Metrics, ProcessInfo, SandboxInfo
+from atoll._process_wire import Command
+
+# Making a sandbox may wait for room and, the first time, for a template's layers.
+CREATE_TIMEOUT_S = 300.0
+
+
+class AsyncSandbox:
+    """One isolated Linux environment. Made by `create` or found by `connect`, not by calling the class.
+
+    As a context manager it is killed at the end, whatever happened in between. All methods raise SandboxEnded once
+    the sandbox is not running any more, ConnectionFailed when the daemon cannot be reached, Unauthenticated when the
+    key is not accepted.
+
+    id: the sandbox's id. files: its file system. pty: its terminals. created: its state when this object was made;
+    `info` asks for the state now.
+    """
+
+    def __init__(self, http: AsyncHttp, info: SandboxInfo) -> None:
+        self._http = http
+        self._guest = AsyncGuest(http, info.id)
+        self._commands = AsyncCommands(self._guest)
+        self.id = info.id
+        self.created = info
+        self.files = AsyncFiles(self._guest)
+        self.pty = AsyncPtys(self._guest)
+
+    @classmethod
+    async def create(  # noqa: PLR0913 - keyword-only: eleven plain facts about one sandbox read best in one call
+        cls,
+        *,
+        template: str = "base",
+        runtime: str = "gvisor",
+        cpu: float = 1,
+        memory_mib: int = 512,
+        disk_mib: int | None = None,
+        pids_max: int | None = None,
+        timeout_s: int | None = 300,
+        envs: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        internet: bool = True,
+        config: Config | None = None,
+    ) -> AsyncSandbox:
+        """Make a sandbox and wait until it answers.
+
+        template: name of what it starts from. runtime: what isolates it: "gvisor" or "container".
+        cpu: cores, 0.1 to 256. memory_mib: MiB, from 64. disk_mib: MiB that it may write, from 64; the daemon's
+        default is 10240. pids_max: processes and threads, from 16; the daemon's default is 1024.
+        timeout_s: seconds after which it is ended, whatever it does; None for never.
+        envs: variables of every process in it. metadata: yours; stored, shown, and filtered by in `list`.
+        internet: whether it reaches public addresses; the host and other sandboxes it never does.
+        config: which daemon; None for `Config.load()`.
+
+        A lost connection does not make two of them: the request carries a key by which the daemon knows it again.
+
+        Raises InvalidArgument for a value out of range, NotFound for an unknown template or runtime, Capacity when the
+        machine has no room, LimitExceeded at a limit of the project, RuntimeUnusable when that machine cannot run it.
+        """
+        http = AsyncHttp(config or Config.load())
+        body: dict[str, object] = {
+            "template": template,
+            "runtime": runtime,
+            "cpu": cpu,
+            "memory_mib": memory_mib,
+            "timeout_s": timeout_s,
+            "envs": dict(envs or {}),
+            "metadata": dict(metadata or {}),
+            "internet": internet,
+        }
+        if disk_mib is not None:
+            body["disk_mib"] = disk_mib
+        if pids_max is not None:
+            body["pids_max"] = pids_max
+        call = _post("/v1/sandboxes", body, is_safe=True, read_timeout_s=CREATE_TIMEOUT_S)
+        return cls(http, SandboxInfo.from_json(await http.json(call)))
+
+    @classmethod
+    async def connect(cls, id: str, *, timeout_s: int | None = None, config: Config | None = None) -> AsyncSandbox:
+        """The running sandbox with this id.
+
+        timeout_s: let it live at least so many seconds from now; None leaves its time as it is. Raises NotFound.
+        """
+        http = AsyncHttp(config or Config.load())
+        guest = AsyncGuest(http, _checked_id(id))
+        if timeout_s is None:
+            call = AsyncCall("GET", guest.own_path(), is_safe=True)
+        else:
+            call = _post(guest.own_path("/connect"), {"timeout_s": timeout_s}, is_safe=True)
+        return cls(http, SandboxInfo.from_json(await http.json(call)))
+
+    @classmethod
+    def list(
+        cls,
+        *,
+        state: str | Sequence[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        template: str | None = None,
+        started_after: datetime | None = None,
+        order: str = "desc",
+        page_size: int = 100,
+        config: Config | None = None,
+    ) -> AsyncSandboxList:
+        """The sandboxes of your project, newest first; iterate over it, or take it page by page.
+
+        state: only these states. metadata: only those that have all these entries. started_after: an aware datetime.
+        order: "desc" or "asc" by start. page_size: 1 to 100 for each request. Nothing is asked before the first page
+        is needed. Raises InvalidArgument then for a filter that the daemon does not accept.
+        """
+        params: dict[str, str] = {"order": order, "limit": str(page_size)}
+        if state is not None:
+            params["state"] = state if isinstance(state, str) else ",".join(state)
+        if metadata:
+            params["metadata"] = _metadata_filter(metadata)
+        if template is not None:
+            params["template"] = template
+        if started_after is not None:
+            params["started_after"] = started_after.astimezone().isoformat()
+        return AsyncSandboxList(AsyncHttp(config or Config.load()), params)
+
+    async def __aenter__(self) -> AsyncSandbox:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.kill()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    async def run(
+        self,
+        cmd: Command,
+        *,
+        cwd: str | None = None,
+        envs: Mapping[str, str] | None = None,
+        user: str | None = None,
+        timeout_s: float | None = None,
+        stdin: Input | None = None,
+        on_stdout: backend.Callback[str] | None = None,
+        on_stderr: backend.Callback[str] | None = None,
+        check: bool = False,
+    ) -> Result:
+        """Run a command to its end.
+
+        cmd: a string is given to `/bin/sh -c`; a list is executed as it is, its first word searched for in PATH.
+        cwd: directory, by default the user's home. envs: added to the sandbox's. user: by default `user`.
+        timeout_s: seconds until the command is killed; None for no limit but the sandbox's own.
+        stdin: text, bytes, an open binary file or an iterable of bytes, followed by its end; None for an empty input.
+        on_stdout, on_stderr: called with each piece of text as it comes; the result has all of it nevertheless.
+
+        A command that fails is a Result with its exit code. Raises InvalidArgument when the command, directory or
+        user does not exist, Timeout (with what was printed so far) when `timeout_s` is over, CommandFailed with
+        `check`, OutputLost when a broken connection cost output, LimitExceeded past 256 MiB of output (the command is
+        killed; use `start`).
+        """
+        return await self._commands.run(
+            cmd,
+            cwd=cwd,
+            envs=envs,
+            user=user,
+            timeout_s=timeout_s,
+            stdin=stdin,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            check=check,
+        )
+
+    async def start(
+        self,
+        cmd: Command,
+        *,
+        cwd: str | None = None,
+        envs: Mapping[str, str] | None = None,
+        user: str | None = None,
+        timeout_s: float | None = None,
+        stdin: bool = False,
+    ) -> AsyncProcess:
+        """Start a command and return while it runs; arguments as in `run`.
+
+        stdin: whether `send_stdin` will be used; without it the command's input is empty. The command runs on when
+        this program goes away; `attach` takes it up again.
+        """
+        return await self._commands.start(cmd, cwd=cwd, envs=envs, user=user, timeout_s=timeout_s, stdin=stdin)
+
+    async def processes(self) -> Sequence[ProcessInfo]:
+        """The processes that were started through `run`, `start` and `pty` and still run."""
+        return await self._commands.list()
+
+    async def attach(self, pid: int, *, replay: bool = True) -> AsyncProcess:
+        """Read the events of a process that was started before, also shortly (30 s) after its end.
+
+        replay: begin with what the agent still keeps of its output, up to 256 KiB; if more was printed, a `Gap` with
+        the missing bytes comes first. False: only what is printed from now on. Raises NotFound.
+        """
+        return await self._commands.attach(pid, replay=replay)
+
+    async def info(self) -> SandboxInfo:
+        """Its state now."""
+        call = AsyncCall("GET", self._guest.own_path(), is_safe=True)
+        return SandboxInfo.from_json(await self._guest.json(call))
+
+    async def is_running(self) -> bool:
+        """Whether it is still there."""
+        try:
+            return (await self.info()).ended_at is None
+        except NotFound:
+            return False
+
+    async def set_timeout(self, timeout_s: int | None) -> SandboxInfo:
+        """Let it end `timeout_s` seconds from now, sooner or later than before; None for never."""
+        return await self._update("/timeout", "POST", {"timeout_s": timeout_s})
+
+    async def set_internet(self, internet: bool) -> SandboxInfo:
+        """Open or cut its way to public addresses; connections that exist are cut, too."""
+        return await self._update("/network", "PUT", {"internet": internet})
+
+    async def kill(self) -> bool:
+        """End it at once and remove everything of it. False when it had ended already; never SandboxEnded."""
+        try:
+            await self._guest.json(AsyncCall("DELETE", self._guest.own_path(), is_safe=True))
+        except NotFound:
+            return False
+        return True
+
+    async def metrics(self, *, start: datetime | None = None, end: datetime | None = None) -> Sequence[Metrics]:
+        """Samples of what it used, oldest first, between two aware datetimes; by default all that are kept."""
+        params = {
+            name: value.astimezone().isoformat()
+            for name, value in (("start", start), ("end", end))
+            if value is not None
+        }
+        call = AsyncCall("GET", self._guest.own_path("/metrics"), params=params, is_safe=True)
+        return [Metrics.from_json(item) for item in _items(await self._guest.json(call))]
+
+    async def logs(self, *, limit: int | None = None) -> Sequence[LogEntry]:
+        """The last lines that its agent logged, oldest first. limit: how many; None for the daemon's default."""
+        params = None if limit is None else {"limit": str(limit)}
+        call = AsyncCall("GET", self._guest.own_path("/logs"), params=params, is_safe=True)
+        return [LogEntry.from_json(item) for item in _items(await self._guest.json(call))]
+
+    def get_url(self, port: int, path: str = "") -> str:
+        """The address of a server in the sandbox that listens on `port`, on any address, its loopback included.
+
+        Requests to it need the API key (`X-API-Key`), as all of the daemon's; `request` sends it.
+        """
+        if not 1 <= port <= 65535:
+            raise InvalidArgument(f"port is {port}; it must be between 1 and 65535")
+        return f"{self._http.config.api_url}{self._guest.own_path(f'/ports/{port}/')}{path.lstrip('/')}"
+
+    async def request(
+        self,
+        method: str,
+        port: int,
+        path: str = "/",
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> httpx.Response:
+        """One HTTP request to a server in the sandbox; whatever it answers is returned, its errors too.
+
+        Raises ConnectionFailed when the daemon cannot be reached.
+        """
+        client = await backend.shared_client(self._http.config)
+        limit_s = self._http.config.request_timeout_s if timeout_s is None else timeout_s
+        return await self._http.plain(
+            client.build_request(
+                method,
+                self.get_url(port, path),
+                params=params,
+                headers=dict(headers or {}),
+                content=content,
+                timeout=httpx.Timeout(limit_s, connect=self._http.config.connect_timeout_s),
+            )
+        )
+
+    async def _update(self, path: str, method: str, body: Mapping[str, object]) -> SandboxInfo:
+        call = AsyncCall(
+            method,
+            self._guest.own_path(path),
+            headers={"content-type": "application/json"},
+            content=json.dumps(body).encode(),
+            is_safe=True,
+        )
+        return SandboxInfo.from_json(await self._guest.json(call))
+
+
+def _post(path: str, body: Mapping[str, object], *, is_safe: bool, read_timeout_s: float | None = None) -> AsyncCall:
+    headers = {"content-type": "application/json", "idempotency-key": secrets.token_hex(16)}
+    return AsyncCall(
+        "POST",
+        path,
+        headers=headers,
+        content=_encode(body),
+        read_timeout_s=read_timeout_s,
+        is_safe=is_safe,
+    )
+
+
+def _encode(body: Mapping[str, object]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"a value cannot be sent as JSON: {error}") from error
+
+
+def _items(answer: Any) -> Sequence[Any]:
+    found = answer.get("items") if isinstance(answer, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _checked_id(id: str) -> str:
+    if not id or not id.replace("-", "").replace("_", "").isalnum():
+        raise InvalidArgument(f"{id!r} is not a sandbox id")
+    return id
+
+
+def _metadata_filter(metadata: Mapping[str, str]) -> str:
+    from urllib.parse import urlencode
+
+    return urlencode(dict(metadata))

@@ -1,0 +1,143 @@
+"""Large files up and down, by stream, with flat memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from atoll import _aio as backend
+from atoll._async.content import AsyncBody, prepare
+from atoll._async.guest import STREAM_READ_TIMEOUT_S, AsyncGuest
+from atoll._async.http import AsyncCall
+from atoll._errors import ConnectionFailed, Timeout
+
+PIECE_READ_BYTES = 256 * 1024
+
+Progress = Callable[[int, int | None], None]
+
+
+class AsyncTransfer:
+    """The part of `sandbox.files` that moves content."""
+
+    def __init__(self, guest: AsyncGuest) -> None:
+        self._guest = guest
+
+    async def upload(
+        self,
+        local: str | os.PathLike[str],
+        remote: str,
+        *,
+        user: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Copy a local file into the sandbox; returns its size in bytes.
+
+        on_progress: called with the bytes sent so far and the file's size. Raises OSError when the local file cannot be
+        read, NoSpace when the sandbox's disk is full.
+        """
+        with await backend.run_blocking(_open_for_reading, local) as file:
+            size = os.fstat(file.fileno()).st_size
+
+            def report(sent: int) -> None:
+                if on_progress is not None:
+                    on_progress(sent, size)
+
+            body = await prepare(file, report)
+            await self.send(remote, body, user=user)
+        return size
+
+    async def download(
+        self,
+        remote: str,
+        local: str | os.PathLike[str],
+        *,
+        user: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Copy a file out of the sandbox; returns its size in bytes.
+
+        local: the file to write; its directory must exist. It appears whole or not at all: the content goes to a file
+        beside it that takes its place at the end. on_progress: called with the bytes so far and the size, None when
+        it is unknown. Raises OSError when it cannot be written.
+        """
+        target = Path(local)
+        response = await self.open_download(remote, user=user)
+        length = response.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() else None
+        received = 0
+        descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                async for piece in self.pieces(response):
+                    await backend.run_blocking(_write_all, file, piece)
+                    received += len(piece)
+                    if on_progress is not None:
+                        on_progress(received, size)
+            os.chmod(partial, 0o666 & ~_umask())
+            os.replace(partial, target)
+        except BaseException:
+            await response.aclose()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+            raise
+        return received
+
+    async def send(self, path: str, body: AsyncBody, *, user: str | None) -> None:
+        """For the SDK itself: write one file with this body."""
+        call = AsyncCall(
+            "POST",
+            self._guest.agent_path("files"),
+            params=_file_params(path, user),
+            headers=body.headers(),
+            content=body.data,
+            is_safe=True,
+        )
+        await self._guest.json(call)
+
+    async def open_download(self, path: str, *, user: str | None) -> httpx.Response:
+        """For the SDK itself: the answer that carries a file's content."""
+        call = AsyncCall(
+            "GET",
+            self._guest.agent_path("files"),
+            params=_file_params(path, user),
+            read_timeout_s=STREAM_READ_TIMEOUT_S,
+            is_safe=True,
+        )
+        return await self._guest.open(call)
+
+    async def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """For the SDK itself: the content of an answer, closing it at the end."""
+        try:
+            async for piece in response.aiter_raw(PIECE_READ_BYTES):
+                yield piece
+        except httpx.TimeoutException as error:
+            raise Timeout("the file's content stopped coming") from error
+        except httpx.TransportError as error:
+            raise ConnectionFailed(f"the connection broke while a file was read: {error}") from error
+        finally:
+            await response.aclose()
+
+
+def _file_params(path: str, user: str | None) -> dict[str, str]:
+    return {"path": path} if user is None else {"path": path, "username": user}
+
+
+def _open_for_reading(path: str | os.PathLike[str]) -> IO[bytes]:
+    return open(path, "rb")
+
+
+def _write_all(file: IO[bytes], piece: bytes) -> None:
+    file.write(piece)
+
+
+def _umask() -> int:
+    # There is no way to read it but to set it.
+    current = os.umask(0o022)
+    os.umask(current)
+    return current

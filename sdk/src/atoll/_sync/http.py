@@ -1,0 +1,161 @@
+# Generated from `src/atoll/_async/http.py` by `scripts/unasync.py`: change that, not this.
+"""Requests to the daemon: retries where they are safe, and one kind of error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from atoll import _threads as backend
+from atoll import _retry
+from atoll._config import Config
+from atoll._errors import AtollError, ConnectionFailed, Internal, InvalidArgument, LimitExceeded, Timeout
+from atoll._wire_errors import error_from_response
+
+# Answers other than files and streams; a sandbox could otherwise make its owner's program take any memory.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. `is_safe`: sending it twice has the effect of sending it once."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+    content: bytes | Iterator[bytes] | None = None
+    read_timeout_s: float | None = None
+    is_safe: bool = False
+    retries: int | None = None
+
+
+class Http:
+    """The daemon of one config."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def open(self, call: Call) -> httpx.Response:
+        """An answer whose body is still to be read; the caller closes it.
+
+        Raises ConnectionFailed when the daemon cannot be reached, Timeout when it does not answer in time, and the
+        error of the tree that a refusal stands for.
+        """
+        client = backend.shared_client(self.config)
+        try:
+            request = client.build_request(
+                call.method,
+                self.config.api_url + call.path,
+                params=call.params,
+                headers=dict(call.headers) if call.headers else None,
+                content=call.content,
+                timeout=self._timeout(call),
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InvalidArgument(f"{call.method} {call.path} is not a request that can be sent: {error}") from error
+        response = self._send(client, request, call)
+        if response.status_code >= 400:
+            raise _refusal(response)
+        return response
+
+    def read(self, call: Call, limit_bytes: int = MAX_ANSWER_BYTES) -> bytes:
+        """The whole body of an answer. Raises as `open`, and LimitExceeded past `limit_bytes`."""
+        response = self.open(call)
+        try:
+            return read_limited(response, limit_bytes)
+        except httpx.TimeoutException as error:
+            raise Timeout(f"{call.method} {call.path}: the answer did not end in time") from error
+        except httpx.TransportError as error:
+            raise ConnectionFailed(f"the connection to {self.config.api_url} broke: {_words(error)}") from error
+        finally:
+            response.close()
+
+    def json(self, call: Call) -> Any:
+        """The answer as a JSON value, None when it is empty. Raises as `read`, and Internal when it is not JSON."""
+        body = self.read(call)
+        if not body:
+            return None
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Internal(f"{call.method} {call.path}: the answer is not JSON") from error
+
+    def plain(self, request: httpx.Request) -> httpx.Response:
+        """Send a request that is the user's own and return the whole answer, whatever it is.
+
+        Raises ConnectionFailed or Timeout.
+        """
+        client = backend.shared_client(self.config)
+        try:
+            return client.send(request)
+        except httpx.TransportError as error:
+            raise self._failure(error) from error
+
+    def _timeout(self, call: Call) -> httpx.Timeout:
+        read_s = self.config.request_timeout_s if call.read_timeout_s is None else call.read_timeout_s
+        return httpx.Timeout(read_s, connect=self.config.connect_timeout_s)
+
+    def _send(self, client: httpx.Client, request: httpx.Request, call: Call) -> httpx.Response:
+        retries = self.config.retries if call.retries is None else call.retries
+        can_repeat_body = call.content is None or isinstance(call.content, bytes)
+        attempt = 0
+        while True:
+            wait_s: float | None
+            try:
+                response = client.send(request, stream=True)
+            except httpx.TransportError as error:
+                was_not_sent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                if attempt >= retries or not can_repeat_body or not (was_not_sent or call.is_safe):
+                    raise self._failure(error) from error
+                wait_s = _retry.pause_s(attempt)
+            else:
+                wait_s = _retry.retry_after_s(response.status_code, response.headers.get("retry-after"))
+                if wait_s is None or attempt >= retries or not can_repeat_body:
+                    return response
+                response.close()
+            attempt += 1
+            backend.sleep(wait_s)
+
+    def _failure(self, error: httpx.TransportError) -> AtollError:
+        url = self.config.api_url
+        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+            return ConnectionFailed(
+                f"no daemon answers at {url} ({_words(error)}); start one with 'atoll serve', or set ATOLL_API_URL",
+                was_sent=False,
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return Timeout(f"{url} did not answer in time")
+        return ConnectionFailed(f"the connection to {url} broke: {_words(error)}")
+
+
+def read_limited(response: httpx.Response, limit_bytes: int) -> bytes:
+    """The body, or LimitExceeded when it is longer than `limit_bytes`."""
+    pieces: list[bytes] = []
+    total = 0
+    for piece in response.iter_raw():
+        total += len(piece)
+        if total > limit_bytes:
+            raise LimitExceeded(f"the answer is longer than {limit_bytes} bytes; read it as a stream")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _refusal(response: httpx.Response) -> AtollError:
+    try:
+        body = read_limited(response, MAX_ERROR_BYTES)
+    except (httpx.TransportError, LimitExceeded):
+        # The status alone says enough for an error; there is nothing better to report.
+        body = b""
+    finally:
+        response.close()
+    return error_from_response(response.status_code, body, response.headers.get("x-request-id"))
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,98 @@
+"""What the synchronous flavour takes from threads. `_aio` has the same names for the asynchronous one."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from atoll._config import Config
+from atoll._pool import client_options
+
+T = TypeVar("T")
+
+Callback = Callable[[T], None]
+
+_clients: dict[tuple[int, Config], httpx.Client] = {}
+_lock = threading.Lock()
+
+
+def shared_client(config: Config) -> httpx.Client:
+    """The one client of this config and process; closed when the interpreter ends."""
+    # The process id is part of the key because a forked child must not share its parent's connections.
+    key = (os.getpid(), config)
+    client = _clients.get(key)
+    if client is None:
+        with _lock:
+            client = _clients.get(key)
+            if client is None:
+                client = _clients[key] = httpx.Client(**client_options(config))
+    return client
+
+
+@atexit.register
+def _close_clients() -> None:
+    for (pid, _), client in _clients.items():
+        if pid == os.getpid():
+            client.close()
+
+
+def sleep(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
+
+
+def run_blocking(function: Callable[..., T], *args: Any) -> T:
+    """The result of a call that may wait for a disk."""
+    return function(*args)
+
+
+def call(callback: Callback[T], value: T) -> None:
+    """Hand a value to the user's function."""
+    callback(value)
+
+
+class Job(Generic[T]):
+    """Something that runs beside the caller, in a thread, until `finish`."""
+
+    def __init__(self, function: Callable[..., T], *args: Any) -> None:
+        self._function = function
+        self._args = args
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"atoll-{function.__name__}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._function(*self._args))
+        except BaseException as error:  # handed to whoever calls finish()
+            self._error = error
+
+    def finish(self) -> T:
+        """Its result, once it has one; what it raised is raised here."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def abandon(self) -> None:
+        """Let it end by itself; what it raises is of no interest. A thread cannot be stopped from outside."""
+
+
+def gather(jobs: Iterable[Job[T]]) -> list[T]:
+    """The results of all. The first error is raised once all have ended, so that none runs on unseen."""
+    all_jobs = list(jobs)
+    for job in all_jobs:
+        job._thread.join()
+    return [job.finish() for job in all_jobs]
+
+
+def iterate(source: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of an iterable."""
+    return iter(source)
