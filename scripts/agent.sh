@@ -2,11 +2,12 @@
 # Builds the guest agent unless this very source is built already, and prints the path of the static binary.
 #
 # The binary lies in /var/cache/atoll/agent/<digest of its source>/atoll-agent, never changes there, and is shared by
-# all checkouts and daemons of the machine; /var/cache/atoll/agent/current leads to the one built last.
+# all checkouts and daemons of the machine; /var/cache/atoll/bin/atoll-agent, which daemons use, is the one built last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cache=${ATOLL_CACHE:-/var/cache/atoll}/agent
+cache=${ATOLL_CACHE_DIR:-/var/cache/atoll}/agent
+used=${ATOLL_CACHE_DIR:-/var/cache/atoll}/bin/atoll-agent
 cargo=$(command -v cargo || echo "${CARGO_HOME:-$HOME/.cargo}/bin/cargo")
 
 # By name and content; of files that git would not keep (target/) nothing counts.
@@ -33,8 +34,10 @@ if [[ ! -x $binary ]]; then
     # Renamed in one step. When another build was first, its result is as good.
     as_root mv -T "$building" "$cache/$digest" 2>/dev/null || as_root rm -rf "$building"
 fi
-if [[ $(readlink "$cache/current" 2>/dev/null) != "$digest" ]]; then
-    as_root ln -sfn "$digest" "$cache/.current.$$"
-    as_root mv -T "$cache/.current.$$" "$cache/current"
+if [[ ! $used -ef $binary ]]; then
+    as_root mkdir -p "${used%/*}"
+    # A second name of the same file, swapped in one step: running sandboxes keep the one they were started with.
+    as_root ln -f "$binary" "$used.$$"
+    as_root mv -T "$used.$$" "$used"
 fi
 echo "$binary"

@@ -15,6 +15,7 @@ readonly MIN_RUNSC=20221219        # older ones lack flags that Atoll needs
 readonly MIN_PYTHON="3.11"
 readonly MIN_RUST="1.85"           # the agent uses edition 2024
 PYTHON=${PYTHON:-python3}
+cached_runsc=${ATOLL_CACHE_DIR:-/var/cache/atoll}/bin/runsc
 
 check_only=false
 case ${1:-} in
@@ -76,7 +77,7 @@ find_missing() {
     fi
 }
 
-runsc_date() { # the date in the version of the runsc given; 0 when it has none (a build from source: taken as it is)
+runsc_date() { # the release date in the version of the runsc given; 0 when it has none (a build from source)
     local version
     version=$("$1" --version 2>/dev/null | head -n 1) || true
     if [[ $version =~ (20[0-9]{6}) ]]; then echo "${BASH_REMATCH[1]}"; else echo 0; fi
@@ -84,9 +85,11 @@ runsc_date() { # the date in the version of the runsc given; 0 when it has none 
 
 usable_runsc() {
     local path date
-    path=$(command -v runsc) || return 1
+    # The daemon looks in the same two places, in this order.
+    path=$cached_runsc
+    [[ -x $path ]] || path=$(command -v runsc) || return 1
     date=$(runsc_date "$path")
-    ((date == 0 || date >= MIN_RUNSC))
+    ((date >= MIN_RUNSC))
 }
 
 # --- the machine -----------------------------------------------------------------------------------------------------
