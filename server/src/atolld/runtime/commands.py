@@ -18,6 +18,7 @@ from pathlib import Path
 
 from atolld.foundation.errors import DeadlineExceeded
 from atolld.host import syscalls
+from atolld.runtime import refuse
 
 # Nothing of the daemon's own environment reaches a runtime.
 COMMAND_ENV: Mapping[str, str] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -28,12 +29,14 @@ TAIL_BYTES = 4096
 class Command:
     """One command. `output` takes stdout and stderr (appended, made when missing, never through a symbolic link).
 
-    `cover`: directories over which the command, and only it, sees an empty file system.
+    `cover`: directories over which the command, and only it, sees an empty file system. `filter`: a seccomp program
+    (see `atolld.runtime.refuse`) for it and all it starts.
     """
 
     argv: Sequence[str]
     output: Path
     cover: tuple[Path, ...] = ()
+    filter: bytes | None = None
 
 
 async def run_command(command: Command, timeout_s: float) -> int:
@@ -130,6 +133,8 @@ def _spawn(command: Command) -> subprocess.Popen[bytes]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     output = os.open(command.output, flags, 0o640)
     try:
+        if command.filter is not None:
+            refuse.install(command.filter)
         # No preexec_fn and no user change: that is what lets the interpreter use vfork.
         return subprocess.Popen(
             list(command.argv),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from atolld.core.sandbox import Resources
 from atolld.foundation.errors import FailedPrecondition
 from atolld.foundation.ids import SandboxId
 from atolld.host import procs
@@ -20,7 +21,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Record:
     """One sandbox.
 
-    `log`: takes the agent's output; None in a handle that is only good for `destroy`. `process`: the host process that
+    `log` takes the agent's output, `resources` are its bounds; both None in a handle that is only good for `destroy`.
+    `process`: the host process that
     keeps it alive; None before `start` told. `boot_id`: the host's boot the process belongs to; pids and start times
     mean nothing in another.
     """
@@ -28,6 +30,7 @@ class Record:
     id: SandboxId
     directory: Path
     log: Path | None = None
+    resources: Resources | None = None
     process: ProcessIdentity | None = None
     boot_id: str | None = None
 
@@ -36,6 +39,8 @@ class Record:
         data: dict[str, object] = {"directory": str(self.directory)}
         if self.log is not None:
             data["log"] = str(self.log)
+        if self.resources is not None:
+            data["resources"] = asdict(self.resources)
         if self.process is not None:
             data |= {"pid": self.process.pid, "started_ticks": self.process.started_ticks, "boot_id": self.boot_id}
         return Handle(driver, VERSION, self.id, data)
@@ -57,6 +62,7 @@ class Record:
             handle.id,
             Path(directory),
             Path(log) if log is not None else None,
+            _resources(handle.id, data.get("resources")),
             _process(data),
             _text(data.get("boot_id")),
         )
@@ -71,6 +77,15 @@ class Record:
 def _process(data: Mapping[str, object]) -> ProcessIdentity | None:
     pid, started = data.get("pid"), data.get("started_ticks")
     return ProcessIdentity(pid, started) if isinstance(pid, int) and isinstance(started, int) else None
+
+
+def _resources(id: SandboxId, stored: object) -> Resources | None:
+    if stored is None:
+        return None
+    try:
+        return Resources(**stored)  # type: ignore[arg-type]
+    except TypeError:
+        raise FailedPrecondition(f"the stored resources of sandbox {id} are damaged: {stored!r}") from None
 
 
 def _text(value: object) -> str | None:
