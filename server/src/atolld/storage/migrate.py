@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from atolld.foundation.errors import FailedPrecondition
+
+T = TypeVar("T")
 
 HEAD = "0001"
 KNOWN = (HEAD,)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-async def migrate(engine: AsyncEngine, *, upgrade: bool = True) -> None:
-    """Run the missing migrations, in order.
+class Transactions(Protocol):
+    """The part of `Database` that migrations need."""
+
+    def read(self, work: Callable[[Connection], T]) -> Awaitable[T]: ...
+
+    def write(self, work: Callable[[Connection], T]) -> Awaitable[T]: ...
+
+
+async def migrate(database: Transactions, *, upgrade: bool = True) -> None:
+    """Run the missing migrations, in order, in one transaction.
 
     Raises FailedPrecondition when the database is newer than this code, or with `upgrade` False when it is older.
     """
-    async with engine.connect() as connection:
-        current = await connection.run_sync(_revision)
+    current = await database.read(_revision)
     if current == HEAD:
         return
     if current is not None and current not in KNOWN:
@@ -34,8 +44,7 @@ async def migrate(engine: AsyncEngine, *, upgrade: bool = True) -> None:
             f"the database has schema revision {current or 'none'} and needs {HEAD}: "
             "start the daemon once to upgrade it"
         )
-    async with engine.execution_options(atoll_write=True).begin() as connection:
-        await connection.run_sync(_upgrade)
+    await database.write(_upgrade)
 
 
 def _revision(connection: Connection) -> str | None:

@@ -50,6 +50,17 @@ class SqlSandboxes:
 
         return await self._database.write(work)
 
+    async def discard(self, id: SandboxId) -> None:
+        """See `SandboxStore.discard`."""
+        change = delete(sandboxes).where(sandboxes.c.id == id, sandboxes.c.state == SandboxState.CREATING.value)
+
+        def work(connection: Connection) -> None:
+            free_claims(connection, id)
+            if connection.execute(change).rowcount == 0:
+                raise _moved_on(id, SandboxState.CREATING)
+
+        await self._database.write(work)
+
     async def mark_running(self, id: SandboxId, started: Started, event: Event) -> None:
         """See `SandboxStore.mark_running`."""
         target = transition(SandboxState.CREATING, Action.STARTED)

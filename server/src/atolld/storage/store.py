@@ -140,6 +140,10 @@ class SandboxStore(Protocol):
         """
         ...
 
+    async def discard(self, id: SandboxId) -> None:
+        """Delete a row in `creating` of which nothing was made, and its claim. Raises Conflict."""
+        ...
+
     async def mark_running(self, id: SandboxId, started: Started, event: Event) -> None:
         """creating -> running. Raises Conflict."""
         ...

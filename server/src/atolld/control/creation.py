@@ -1,0 +1,218 @@
+"""How a sandbox comes to be: row, launch, row.
+
+A create is never cancelled as a task, since a half-written step is harder to undo than a finished one. Whoever wants it
+to stop calls `Live.give_up`, which ends the launch and makes the create clean up after itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+
+from atolld.control.ending import Ending
+from atolld.control.live import Live, LiveTable
+from atolld.control.records import created_event
+from atolld.control.tasks import until_done
+from atolld.control.telemetry import Telemetry
+from atolld.control.templates import Template
+from atolld.core.lifecycle import EndReason, SandboxState
+from atolld.core.sandbox import Sandbox, SandboxSpec
+from atolld.foundation.aio import spawn
+from atolld.foundation.clock import Clock
+from atolld.foundation.crash import crash_point
+from atolld.foundation.errors import (
+    AtollError,
+    Capacity,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    RuntimeUnusable,
+)
+from atolld.foundation.ids import ProjectId, new_sandbox_id
+from atolld.node.interface import Launch, Launched, Node
+from atolld.storage.store import Claim, SandboxStore, Started
+
+log = logging.getLogger("atolld.control")
+
+# The node refuses with these before it makes anything, so there is nothing to record or to clean.
+_REFUSALS = (Capacity, RuntimeUnusable, NotFound, InvalidArgument)
+
+
+class Creation:
+    """Makes sandboxes and enters them into the table."""
+
+    def __init__(
+        self,
+        *,
+        store: SandboxStore,
+        node: Node,
+        table: LiveTable,
+        ending: Ending,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._node = node
+        self._table = table
+        self._ending = ending
+        self._clock = clock
+        self._telemetry = telemetry
+
+    def draft(self, project_id: ProjectId, spec: SandboxSpec, template: Template) -> Live:
+        """A sandbox that exists nowhere yet."""
+        return Live(
+            Sandbox(
+                id=new_sandbox_id(),
+                project_id=project_id,
+                template_id=template.id,
+                template_name=template.name,
+                spec=spec,
+                state=SandboxState.CREATING,
+                created_at=self._clock.now(),
+                agent_token=secrets.token_urlsafe(32),
+            )
+        )
+
+    async def create(self, live: Live, template: Template, claim: Claim | None) -> Sandbox:
+        """Bring `live` up. Must run in a task that nobody cancels.
+
+        Raises LimitExceeded, Conflict (the claim's key was used for another request), what `Node.launch` raises, and
+        FailedPrecondition when it was given up meanwhile; whatever was made is gone then. With a claim that an earlier
+        create has fulfilled, that one's sandbox is returned.
+        """
+        started = self._clock.monotonic()
+        runtime = live.sandbox.spec.runtime
+        try:
+            crash_point("create.before_insert")
+            id = await self._store.insert(live.sandbox, claim)
+            if id != live.id:
+                earlier = self._table.find(id)
+                return earlier.sandbox if earlier is not None else await self._store.get(live.sandbox.project_id, id)
+            stored = self._clock.monotonic()
+            crash_point("create.after_insert")
+            sandbox = await self._bring_up(live, template)
+        except Exception as error:
+            code = error.code if isinstance(error, AtollError) else "internal"
+            self._telemetry.count("sandbox_creates", {"runtime": runtime, "outcome": code})
+            raise
+        ended = self._clock.monotonic()
+        launch_s = sum(live.phases_s.values())
+        live.phases_s = {
+            "record": stored - started,
+            **live.phases_s,
+            "publish": max(0.0, ended - stored - launch_s),
+        }
+        self._report(runtime, ended - started, live.phases_s)
+        return sandbox
+
+    def _report(self, runtime: str, total_s: float, phases_s: Mapping[str, float]) -> None:
+        self._telemetry.count("sandbox_creates", {"runtime": runtime, "outcome": "ok"})
+        self._telemetry.observe("sandbox_create_seconds", total_s, {"runtime": runtime})
+        for phase, seconds in phases_s.items():
+            self._telemetry.observe("sandbox_create_phase_seconds", seconds, {"runtime": runtime, "phase": phase})
+
+    async def _bring_up(self, live: Live, template: Template) -> Sandbox:
+        live.launch = spawn(
+            self._node.launch(_launch_of(live.sandbox, template)), name=f"launch-{live.id}", report=False
+        )
+        # The environment is the agent's from here on; it may hold secrets and nothing else needs it.
+        live.update(spec=replace(live.sandbox.spec, envs={}))
+        self._table.add(live)
+        if live.abort is not None:
+            live.launch.cancel()
+        try:
+            launched = await live.launch
+            crash_point("create.after_launch")
+            sandbox = await self._publish(live, launched)
+            crash_point("create.after_running")
+            return sandbox
+        except _REFUSALS as refusal:
+            await self._forget(live, refusal)
+            raise
+        except asyncio.CancelledError:
+            error: Exception = self._given_up(live)
+        except Exception as failure:
+            error = self._given_up(live) if live.abort is not None else failure
+        await self._clean_up(live, error)
+        raise error
+
+    async def _publish(self, live: Live, launched: Launched) -> Sandbox:
+        async with live.lock:
+            if live.abort is not None:
+                raise self._given_up(live)
+            if live.death is not None:
+                raise Internal(f"the sandbox ended while it was starting: {live.death.message}")
+            now = self._clock.now()
+            timeout_s = live.sandbox.spec.timeout_s
+            expires_at = None if timeout_s is None else now + timeout_s
+            await self._store.mark_running(
+                live.id,
+                Started(now, expires_at, launched.address, launched.handle),
+                created_event(live.sandbox, now, expires_at),
+            )
+            live.phases_s = launched.phases_s
+            self._ending.expiry.schedule(live.id, expires_at)
+            return live.update(
+                state=SandboxState.RUNNING,
+                started_at=now,
+                expires_at=expires_at,
+                address=launched.address,
+                handle=launched.handle,
+            )
+
+    async def _forget(self, live: Live, refusal: Exception) -> None:
+        try:
+            await self._store.discard(live.id)
+        except Exception as failure:
+            refusal.add_note(f"and its row could not be deleted: {failure!r}")
+            await self._clean_up(live, refusal)
+        else:
+            self._table.remove(live)
+
+    async def _clean_up(self, live: Live, error: Exception) -> None:
+        reason, message = EndReason.CREATE_FAILED, str(error)
+        if live.abort is not None:
+            reason, message = live.abort.reason, live.abort.message
+        try:
+            await self._take_back(live, reason, message)
+        except Exception as failure:
+            error.add_note(f"and cleaning up failed: {failure!r}")
+            log.error("sandbox %s: cleaning up a failed create: %r", live.id, failure, extra={"sandbox_id": live.id})
+            spawn(
+                until_done(self._clock, f"cleaning up {live.id}", lambda: self._take_back(live, reason, message)),
+                name=f"take-back-{live.id}",
+            )
+
+    async def _take_back(self, live: Live, reason: EndReason, message: str) -> None:
+        # The resources before the row: the database may be what failed, and a row in `creating` is closed by the next
+        # start in any case.
+        await self._node.terminate(live.id)
+        crash_point("create.after_terminate")
+        async with live.lock:
+            if live.state in (SandboxState.CREATING, SandboxState.RUNNING):
+                await self._ending.stop(live, live.state, reason, message)
+        crash_point("create.after_stopping")
+        if live.state is SandboxState.STOPPING:
+            await self._ending.finish(live)
+
+    def _given_up(self, live: Live) -> FailedPrecondition:
+        why = live.abort.message if live.abort is not None else "its launch was cancelled"
+        return FailedPrecondition(f"sandbox {live.id} was ended while it was starting: {why}")
+
+
+def _launch_of(sandbox: Sandbox, template: Template) -> Launch:
+    return Launch(
+        id=sandbox.id,
+        runtime=sandbox.spec.runtime,
+        layers=template.layers,
+        resources=sandbox.spec.resources,
+        network=sandbox.spec.network,
+        envs=sandbox.spec.envs,
+        agent_token=sandbox.agent_token,
+        template_id=sandbox.template_id,
+        hostname=sandbox.id,
+    )

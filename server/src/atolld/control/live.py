@@ -1,0 +1,141 @@
+"""The sandboxes that have not ended, in memory: what the gateway and every `get` are answered from.
+
+This process is the only writer of its database, so memory is as true as the rows, and each change is written there
+first. `Live.sandbox` is replaced only while `Live.lock` is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from atolld.control.samples import SampleRing
+from atolld.core.lifecycle import EndReason, SandboxState
+from atolld.core.sandbox import Sandbox
+from atolld.foundation.errors import NotFound
+from atolld.foundation.ids import ProjectId, SandboxId
+from atolld.node.interface import Death, Launched
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a sandbox's agent answers, and for whom."""
+
+    address: str
+    agent_token: str
+    project_id: ProjectId
+    state: SandboxState
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Why a create is to be given up."""
+
+    reason: EndReason
+    message: str
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """One live sandbox.
+
+    `gone` is set when it has ended. `launch` is the node's work while it is being created; `abort` and `death` tell the
+    create that it must not go on. `ending` is the present attempt to take it down, `retrying` that
+    further ones follow by themselves.
+    """
+
+    sandbox: Sandbox
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    launch: asyncio.Task[Launched] | None = None
+    abort: Abort | None = None
+    death: Death | None = None
+    ending: asyncio.Task[None] | None = None
+    retrying: bool = False
+    phases_s: Mapping[str, float] = field(default_factory=dict)
+    samples: SampleRing = field(default_factory=SampleRing)
+
+    @property
+    def id(self) -> SandboxId:
+        """Its id."""
+        return self.sandbox.id
+
+    @property
+    def state(self) -> SandboxState:
+        """Its state, as last written."""
+        return self.sandbox.state
+
+    def update(self, **changes: object) -> Sandbox:
+        """Replace fields of the sandbox, after they were written; returns the new value."""
+        self.sandbox = replace(self.sandbox, **changes)  # type: ignore[arg-type]
+        return self.sandbox
+
+    def give_up(self, reason: EndReason, message: str) -> None:
+        """Tell the create in progress to stop and clean up; the first reason counts."""
+        if self.abort is None:
+            self.abort = Abort(reason, message)
+        if self.launch is not None:
+            self.launch.cancel()
+
+
+class LiveTable:
+    """Every live sandbox by id."""
+
+    def __init__(self) -> None:
+        self._all: dict[SandboxId, Live] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(list(self._all.values()))
+
+    def add(self, live: Live) -> None:
+        """Enter a sandbox."""
+        self._all[live.id] = live
+
+    def remove(self, live: Live) -> None:
+        """Take out a sandbox that has ended and wake who waits for that."""
+        self._all.pop(live.id, None)
+        live.gone.set()
+
+    def find(self, id: SandboxId) -> Live | None:
+        """The sandbox, if it is live."""
+        return self._all.get(id)
+
+    def get(self, project_id: ProjectId, id: SandboxId) -> Live:
+        """Raises NotFound when it is not live or not of this project: a caller cannot tell which."""
+        live = self._all.get(id)
+        if live is None or live.sandbox.project_id != project_id:
+            raise gone(id)
+        return live
+
+    def running(self, project_id: ProjectId | None = None) -> list[Live]:
+        """Those that run, of one project or of all."""
+        return [
+            live
+            for live in self._all.values()
+            if live.state is SandboxState.RUNNING and project_id in (None, live.sandbox.project_id)
+        ]
+
+    def endpoint(self, id: SandboxId) -> Endpoint | None:
+        """Where it is reached; None when it is not live or not up yet."""
+        live = self._all.get(id)
+        if live is None or live.sandbox.address is None:
+            return None
+        sandbox = live.sandbox
+        return Endpoint(live.sandbox.address, sandbox.agent_token, sandbox.project_id, sandbox.state)
+
+    def counts(self) -> dict[tuple[SandboxState, str], int]:
+        """How many there are by state and runtime."""
+        counts: dict[tuple[SandboxState, str], int] = {}
+        for live in self._all.values():
+            key = (live.state, live.sandbox.spec.runtime)
+            counts[key] = counts.get(key, 0) + 1
+        return counts
+
+
+def gone(id: SandboxId) -> NotFound:
+    """The error for a sandbox that is not there for its caller."""
+    return NotFound(f"there is no sandbox {id}: it never was, has ended, or belongs to another project")

@@ -1,0 +1,282 @@
+"""Sandboxes: everything a caller can ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from atolld.control.creation import Creation
+from atolld.control.ending import Ending
+from atolld.control.idempotency import KEPT_S, Flight, Flights, make_claim
+from atolld.control.lists import ListFilters, Page, read_page
+from atolld.control.live import Endpoint, Live, LiveTable, gone
+from atolld.control.records import updated_event
+from atolld.control.recovery import Recovery
+from atolld.control.tasks import uninterrupted
+from atolld.control.telemetry import NoTelemetry, Telemetry
+from atolld.control.templates import Templates
+from atolld.control.usage import Sampler
+from atolld.core.lifecycle import EndReason, SandboxState
+from atolld.core.network import NetworkPolicy
+from atolld.core.sandbox import MAX_TIMEOUT_S, Sandbox, SandboxSpec
+from atolld.foundation.aio import cancel_and_wait, spawn
+from atolld.foundation.clock import Clock
+from atolld.foundation.errors import FailedPrecondition, InvalidArgument, Unavailable
+from atolld.foundation.ids import ProjectId, SandboxId
+from atolld.node.interface import Node, Usage
+from atolld.storage.store import SandboxStore
+
+log = logging.getLogger("atolld.control")
+
+HOUSEKEEPING_S = 3600.0
+CALLER_GONE = "its creator went away before it was ready"
+
+
+class Sandboxes:
+    """The sandboxes of all projects. `recover` must have returned before anything else is called.
+
+    `retention_s`: how long ended sandboxes and their events can be read; None keeps them for ever.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SandboxStore,
+        node: Node,
+        templates: Templates,
+        clock: Clock,
+        telemetry: Telemetry | None = None,
+        retention_s: float | None = 30 * 24 * 3600.0,
+    ) -> None:
+        self._store = store
+        self._node = node
+        self._templates = templates
+        self._clock = clock
+        self._retention_s = retention_s
+        told = telemetry or NoTelemetry()
+        self._table = LiveTable()
+        self._ending = Ending(store, node, self._table, clock, told)
+        self._creation = Creation(
+            store=store, node=node, table=self._table, ending=self._ending, clock=clock, telemetry=told
+        )
+        self._sampler = Sampler(store, node, self._table, clock, told)
+        self._flights = Flights(self._abandoned)
+        self._drafts: dict[Flight, Live] = {}
+        self._housekeeper: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def recover(self) -> None:
+        """Start the node, take over what an earlier daemon left, and begin to watch the clock."""
+        await self._node.start(self._ending.on_death)
+        await Recovery(self._store, self._node, self._table, self._ending, self._clock).recover()
+        self._ending.expiry.start()
+        self._housekeeper = spawn(self._housekeep(), name="housekeeping")
+        if self._table.running():
+            self._sampler.wake()
+
+    async def shutdown(self, end_all: bool) -> None:
+        """Refuse new sandboxes, give up those being created, and with `end_all` end every other one as well.
+
+        Raises ExceptionGroup with what could not be ended, after all were tried. The node is left for the caller to
+        close.
+        """
+        self._closing = True
+        for live in self._table:
+            if live.state is SandboxState.CREATING:
+                live.give_up(EndReason.SHUTDOWN, "the daemon was stopped")
+        for draft in self._drafts.values():
+            draft.give_up(EndReason.SHUTDOWN, "the daemon was stopped")
+        creates = [flight.task for flight in self._drafts if flight.task is not None]
+        if creates:
+            await asyncio.wait(creates)
+        endings = [live for live in self._table if end_all or live.state is SandboxState.STOPPING]
+        results = await asyncio.gather(
+            *(self._ending.end(live, EndReason.SHUTDOWN, "the daemon was told to end everything") for live in endings),
+            return_exceptions=True,
+        )
+        await cancel_and_wait(self._housekeeper)
+        await self._ending.expiry.stop()
+        await self._sampler.stop()
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures:
+            raise ExceptionGroup("some sandboxes could not be ended", failures)
+
+    async def create(self, project_id: ProjectId, spec: SandboxSpec, idempotency_key: str | None = None) -> Sandbox:
+        """A new running sandbox. When the caller is cancelled meanwhile, nothing is left of it.
+
+        `idempotency_key` (1 to 255 printable ASCII characters): the same key with the same spec within 24 h returns the
+        sandbox that the first call made, even when that has ended since; a create that failed does not count.
+
+        Raises InvalidArgument, NotFound (template or runtime), LimitExceeded, Capacity, RuntimeUnusable, Conflict (the
+        key was used for another spec), FailedPrecondition (it was killed while it started), Unavailable (the daemon is
+        stopping), or what kept it from starting.
+        """
+        if self._closing:
+            raise Unavailable("the daemon is stopping")
+        spec.check()
+        claim = make_claim(idempotency_key, spec, self._clock.now())
+        template = await self._templates.get(project_id, spec.template)
+
+        async def begin(flight: Flight) -> Sandbox:
+            if self._closing:
+                raise Unavailable("the daemon is stopping")
+            if flight.abandoned:
+                raise FailedPrecondition(CALLER_GONE)
+            draft = self._creation.draft(project_id, spec, template)
+            flight.made = draft.id
+            self._drafts[flight] = draft
+            try:
+                return await self._creation.create(draft, template, claim)
+            finally:
+                del self._drafts[flight]
+
+        sandbox = await self._flights.fly(project_id, claim, begin)
+        self._sampler.wake()
+        return sandbox
+
+    def _abandoned(self, flight: Flight) -> None:
+        draft = self._drafts.get(flight)
+        if draft is not None and draft.state is SandboxState.CREATING:
+            draft.give_up(EndReason.CREATE_FAILED, CALLER_GONE)
+        # It came up in the moment its caller left. One that an earlier create made is not in question.
+        live = self._table.find(flight.made) if flight.made is not None else None
+        if live is not None and live.state is not SandboxState.CREATING:
+            spawn(self._ending.end(live, EndReason.CREATE_FAILED, CALLER_GONE), name=f"abandoned-{live.id}")
+
+    async def get(self, project_id: ProjectId, id: SandboxId) -> Sandbox:
+        """Raises NotFound when it is not live or not of this project."""
+        return self._table.get(project_id, id).sandbox
+
+    async def list(
+        self, project_id: ProjectId, filters: ListFilters | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page:
+        """A page of the project's sandboxes, live ones unless the filters say otherwise.
+
+        What is added or ends between two pages makes no other sandbox appear twice or not at all.
+        Raises InvalidArgument on a limit outside 1 to 100 or a cursor that is none of ours.
+        """
+        total_running = len(self._table.running(project_id))
+        return await read_page(self._store, project_id, filters or ListFilters(), limit, cursor, total_running)
+
+    async def set_timeout(self, project_id: ProjectId, id: SandboxId, timeout_s: int | None) -> Sandbox:
+        """End it `timeout_s` from now, sooner or later than before; None: never.
+
+        Raises NotFound, InvalidArgument (not 1 s to a year), FailedPrecondition when it is still being created.
+        """
+        _check_timeout(timeout_s)
+        return await self._renew(project_id, id, timeout_s, only_longer=False)
+
+    async def extend_timeout(self, project_id: ProjectId, id: SandboxId, timeout_s: int | None) -> Sandbox:
+        """Let it live at least `timeout_s` from now (None: for ever); never shortens. Raises as `set_timeout`."""
+        _check_timeout(timeout_s)
+        return await self._renew(project_id, id, timeout_s, only_longer=True)
+
+    async def _renew(
+        self, project_id: ProjectId, id: SandboxId, timeout_s: int | None, *, only_longer: bool
+    ) -> Sandbox:
+        live = self._table.get(project_id, id)
+
+        async def work() -> Sandbox:
+            async with live.lock:
+                sandbox = _running(live)
+                now = self._clock.now()
+                expires_at = None if timeout_s is None else now + timeout_s
+                before = sandbox.expires_at
+                if only_longer and (before is None or (expires_at is not None and expires_at <= before)):
+                    return sandbox
+                await self._store.set_expiry(
+                    id,
+                    timeout_s=timeout_s,
+                    expires_at=expires_at,
+                    event=updated_event(sandbox, now, expires_at=expires_at),
+                )
+                self._ending.expiry.schedule(id, expires_at)
+                return live.update(expires_at=expires_at, spec=replace(sandbox.spec, timeout_s=timeout_s))
+
+        return await uninterrupted(work(), name=f"timeout-{id}")
+
+    async def kill(self, project_id: ProjectId, id: SandboxId, reason: EndReason = EndReason.KILLED) -> None:
+        """End it; nothing of it is left when this returns.
+
+        Of two calls at once one returns and the other raises NotFound, both when it is gone. One that is still being
+        created is given up. Raises NotFound, or what kept the node from ending it (it is tried again by itself).
+        """
+        live = self._table.get(project_id, id)
+        if not await self._ending.end(live, reason, "it was killed on request"):
+            raise gone(id)
+
+    async def set_network(self, project_id: ProjectId, id: SandboxId, policy: NetworkPolicy) -> Sandbox:
+        """Change what it may reach, at once. Raises NotFound, FailedPrecondition when it is still being created."""
+        live = self._table.get(project_id, id)
+
+        async def work() -> Sandbox:
+            async with live.lock:
+                sandbox = _running(live)
+                await self._node.set_network(id, policy)
+                try:
+                    await self._store.set_network(
+                        id,
+                        internet=policy.internet,
+                        event=updated_event(sandbox, self._clock.now(), internet=policy.internet),
+                    )
+                except Exception:
+                    # What is in force must be what is written: the next start would go by the row.
+                    await self._node.set_network(id, sandbox.spec.network)
+                    raise
+                return live.update(spec=replace(sandbox.spec, network=policy))
+
+        return await uninterrupted(work(), name=f"network-{id}")
+
+    async def usage_samples(
+        self, project_id: ProjectId, id: SandboxId, start: float | None = None, end: float | None = None
+    ) -> Sequence[Usage]:
+        """Samples between two Unix times (None: no bound), oldest first: every 5 s, of the last hour.
+
+        The first one is there 5 s after the start at the latest. Raises NotFound.
+        """
+        return self._table.get(project_id, id).samples.between(start, end)
+
+    async def logs(self, project_id: ProjectId, id: SandboxId, limit_bytes: int) -> bytes:
+        """The newest `limit_bytes` of the agent's log: JSON lines, untrusted. Raises NotFound, InvalidArgument."""
+        if limit_bytes < 1:
+            raise InvalidArgument(f"limit_bytes is {limit_bytes}; it must be at least 1")
+        _running(self._table.get(project_id, id))
+        return await self._node.logs(id, limit_bytes)
+
+    def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
+        """Where the sandbox's agent answers; None when it is not live or not up yet."""
+        return self._table.endpoint(sandbox_id)
+
+    def last_phases(self, id: SandboxId) -> Mapping[str, float]:
+        """Where the time of its create went, in seconds, in order; empty when it is not live or was recovered."""
+        live = self._table.find(id)
+        return {} if live is None else live.phases_s
+
+    def counts(self) -> Mapping[tuple[SandboxState, str], int]:
+        """Live sandboxes by state and runtime."""
+        return self._table.counts()
+
+    async def _housekeep(self) -> None:
+        while True:
+            now = self._clock.now()
+            oldest = 0.0 if self._retention_s is None else now - self._retention_s
+            try:
+                await self._store.purge(ended_before=oldest, claims_before=now - KEPT_S)
+            except Exception:
+                log.exception("old sandboxes could not be deleted; the next try is in an hour")
+            await self._clock.sleep(HOUSEKEEPING_S)
+
+
+def _running(live: Live) -> Sandbox:
+    if live.state is SandboxState.RUNNING:
+        return live.sandbox
+    if live.state is SandboxState.CREATING:
+        raise FailedPrecondition(f"sandbox {live.id} is still being created; wait until it is running")
+    raise gone(live.id)
+
+
+def _check_timeout(timeout_s: int | None) -> None:
+    if timeout_s is not None and not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidArgument(f"timeout_s is {timeout_s}; it must be between 1 and {MAX_TIMEOUT_S}, or none at all")
