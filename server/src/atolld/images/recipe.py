@@ -17,6 +17,7 @@ SETUP_SCRIPT = Path(__file__).with_name("base_setup.sh")
 # What an agent's first commands expect to find. Debian's npm draws in 350 small packages; it stays because it comes
 # signed from the same mirror as everything else, so that a build needs one source only.
 BASE_PACKAGES = (
+    "apt",
     "bash",
     "build-essential",
     "ca-certificates",
