@@ -28,7 +28,6 @@ RULES = (
     (r"import AsyncIterable, Iterable\b", "import Iterable"),
     (r"import AsyncIterable, AsyncIterator, Callable, Iterable\b", "import Callable, Iterable, Iterator"),
     (r"import AsyncIterator, Callable\b", "import Callable, Iterator"),
-    (r"import AsyncIterator, Mapping, Sequence\b", "import Iterator, Mapping, Sequence"),
     (r"import AsyncIterator, Mapping\b", "import Iterator, Mapping"),
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\basync (def|with|for)\b", r"\1"),

@@ -9,6 +9,7 @@
 """
 
 from atoll._async.commands import AsyncPty
+from atoll._async.daemon import AsyncDaemon
 from atoll._async.files import AsyncFiles
 from atoll._async.process import AsyncProcess
 from atoll._async.sandbox import AsyncSandbox
@@ -40,6 +41,7 @@ from atoll._errors import (
 from atoll._events import Event, Exit, Gap, PtyOutput, Result, Stderr, Stdout
 from atoll._models import FileInfo, LogEntry, Metrics, ProcessInfo, SandboxInfo, WatchEvent
 from atoll._sync.commands import Pty
+from atoll._sync.daemon import Daemon
 from atoll._sync.files import Files
 from atoll._sync.process import Process
 from atoll._sync.sandbox import Sandbox
@@ -48,6 +50,7 @@ from atoll._version import __version__
 
 __all__ = [
     "AlreadyExists",
+    "AsyncDaemon",
     "AsyncFiles",
     "AsyncProcess",
     "AsyncPty",
@@ -59,6 +62,7 @@ __all__ = [
     "Config",
     "Conflict",
     "ConnectionFailed",
+    "Daemon",
     "Event",
     "Exit",
     "FailedPrecondition",

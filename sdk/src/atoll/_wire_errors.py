@@ -75,13 +75,33 @@ class DaemonNotFound(errors.NotFound):
     """Said by the daemon itself, not by an agent: on a sandbox's own paths it means that the sandbox is gone."""
 
 
-def sandbox_ended(error: AtollError, sandbox_id: str) -> AtollError:
-    """`error` as an object sees it that stands for a sandbox which did exist."""
-    if not isinstance(error, DaemonNotFound):
-        return error
-    return errors.SandboxEnded(
-        f"sandbox {sandbox_id} is not running any more", request_id=error.request_id, details=error.details
-    )
+_REASONS = {
+    "killed": "it was killed",
+    "expired": "its timeout was over",
+    "out_of_memory": "it ran out of memory",
+    "crashed": "it crashed",
+    "create_failed": "it never came up",
+    "shutdown": "the daemon was stopped with all its sandboxes",
+}
+
+
+def sandbox_ended(sandbox_id: str, events: object, request_id: str | None) -> errors.SandboxEnded:
+    """The error for a sandbox that did exist. `events`: what the daemon tells of it, if anything."""
+    reason, message = _end_of(events)
+    why = _REASONS.get(reason, "")
+    text = f"sandbox {sandbox_id} is not running any more" + (f": {why}" if why else "")
+    if message:
+        text += f" ({message})"
+    return errors.SandboxEnded(text, request_id=request_id, details={"end_reason": reason} if reason else None)
+
+
+def _end_of(events: object) -> tuple[str, str]:
+    items = events.get("items") if isinstance(events, dict) else None
+    for event in reversed(items if isinstance(items, list) else []):
+        if isinstance(event, dict) and event.get("type") == "sandbox.killed" and isinstance(event.get("data"), dict):
+            data = event["data"]
+            return _text(data.get("reason") or data.get("end_reason")), _text(data.get("message"))
+    return "", ""
 
 
 def _from_daemon(status: int, inner: Mapping[str, object], request_id: str | None) -> AtollError:

@@ -14,7 +14,7 @@ import httpx
 from atoll._async.http import AsyncCall, AsyncHttp
 from atoll._envelope import Decoder, Frame, StreamBroken, encode
 from atoll._errors import AtollError
-from atoll._wire_errors import error_from_end_frame, sandbox_ended
+from atoll._wire_errors import DaemonNotFound, error_from_end_frame, sandbox_ended
 
 KEEPALIVE_S = 30
 # Two keepalives late means that the connection is dead, though nobody told us.
@@ -86,15 +86,23 @@ class AsyncGuest:
         """As `AsyncHttp.open`, but a missing sandbox is SandboxEnded."""
         try:
             return await self.http.open(call)
-        except AtollError as error:
-            raise sandbox_ended(error, self.id) from None
+        except DaemonNotFound as error:
+            raise await self._ended(error) from None
 
     async def json(self, call: AsyncCall) -> Any:
         """As `AsyncHttp.json`, but a missing sandbox is SandboxEnded."""
         try:
             return await self.http.json(call)
-        except AtollError as error:
-            raise sandbox_ended(error, self.id) from None
+        except DaemonNotFound as error:
+            raise await self._ended(error) from None
+
+    async def _ended(self, error: AtollError) -> AtollError:
+        try:
+            events = await self.http.json(AsyncCall("GET", self.own_path("/events"), is_safe=True))
+        except AtollError:
+            # Why it ended would be good to know; that it ended is certain without it.
+            events = None
+        return sandbox_ended(self.id, events, error.request_id)
 
 
 class AsyncMessageStream:

@@ -15,7 +15,7 @@ import httpx
 from atoll._sync.http import Call, Http
 from atoll._envelope import Decoder, Frame, StreamBroken, encode
 from atoll._errors import AtollError
-from atoll._wire_errors import error_from_end_frame, sandbox_ended
+from atoll._wire_errors import DaemonNotFound, error_from_end_frame, sandbox_ended
 
 KEEPALIVE_S = 30
 # Two keepalives late means that the connection is dead, though nobody told us.
@@ -87,15 +87,23 @@ class Guest:
         """As `Http.open`, but a missing sandbox is SandboxEnded."""
         try:
             return self.http.open(call)
-        except AtollError as error:
-            raise sandbox_ended(error, self.id) from None
+        except DaemonNotFound as error:
+            raise self._ended(error) from None
 
     def json(self, call: Call) -> Any:
         """As `Http.json`, but a missing sandbox is SandboxEnded."""
         try:
             return self.http.json(call)
-        except AtollError as error:
-            raise sandbox_ended(error, self.id) from None
+        except DaemonNotFound as error:
+            raise self._ended(error) from None
+
+    def _ended(self, error: AtollError) -> AtollError:
+        try:
+            events = self.http.json(Call("GET", self.own_path("/events"), is_safe=True))
+        except AtollError:
+            # Why it ended would be good to know; that it ended is certain without it.
+            events = None
+        return sandbox_ended(self.id, events, error.request_id)
 
 
 class MessageStream:

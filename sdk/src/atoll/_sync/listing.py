@@ -17,7 +17,7 @@ class SandboxList:
     total_running: how many sandboxes of the project run, whatever the filter; None before the first page.
     """
 
-    def __init__(self, http: Http, params: Mapping[str, str]) -> None:
+    def __init__(self, http: Http, params: Mapping[str, str | Sequence[str]]) -> None:
         self._http = http
         self._params = dict(params)
         self._page: deque[SandboxInfo] = deque()

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
@@ -125,15 +126,16 @@ class Sandbox:
     ) -> SandboxList:
         """The sandboxes of your project, newest first; iterate over it, or take it page by page.
 
-        state: only these states. metadata: only those that have all these entries. started_after: an aware datetime.
+        state: "creating", "running", "stopping" or "ended", or several of them; all by default, ended ones for as long
+        as they are remembered. metadata: only those that have all these entries. started_after: an aware datetime.
         order: "desc" or "asc" by start. page_size: 1 to 100 for each request. Nothing is asked before the first page
         is needed. Raises InvalidArgument then for a filter that the daemon does not accept.
         """
-        params: dict[str, str] = {"order": order, "limit": str(page_size)}
+        params: dict[str, str | Sequence[str]] = {"order": order, "limit": str(page_size)}
         if state is not None:
-            params["state"] = state if isinstance(state, str) else ",".join(state)
+            params["state"] = state
         if metadata:
-            params["metadata"] = _metadata_filter(metadata)
+            params["metadata"] = urlencode(dict(metadata))
         if template is not None:
             params["template"] = template
         if started_after is not None:
@@ -254,9 +256,9 @@ class Sandbox:
         call = Call("GET", self._guest.own_path("/metrics"), params=params, is_safe=True)
         return [Metrics.from_json(item) for item in _items(self._guest.json(call))]
 
-    def logs(self, *, limit: int | None = None) -> Sequence[LogEntry]:
-        """The last lines that its agent logged, oldest first. limit: how many; None for the daemon's default."""
-        params = None if limit is None else {"limit": str(limit)}
+    def logs(self, *, limit_bytes: int = 64 * 1024) -> Sequence[LogEntry]:
+        """The last lines that its agent logged, oldest first; as many as `limit_bytes` (up to 1 MiB) hold."""
+        params = {"limit_bytes": str(limit_bytes)}
         call = Call("GET", self._guest.own_path("/logs"), params=params, is_safe=True)
         return [LogEntry.from_json(item) for item in _items(self._guest.json(call))]
 
@@ -334,11 +336,6 @@ def _items(answer: Any) -> Sequence[Any]:
 
 def _checked_id(id: str) -> str:
     if not id or not id.replace("-", "").replace("_", "").isalnum():
-        raise InvalidArgument(f"{id!r} is not a sandbox id")
+        # What cannot be an id would reach another path of the daemon.
+        raise NotFound(f"there is no sandbox {id[:80]!r}")
     return id
-
-
-def _metadata_filter(metadata: Mapping[str, str]) -> str:
-    from urllib.parse import urlencode
-
-    return urlencode(dict(metadata))

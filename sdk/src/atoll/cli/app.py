@@ -1,0 +1,82 @@
+"""The root of the command line: its groups, and how errors leave the process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from atoll._errors import AtollError
+from atoll.cli import cp, doctor, execute, key, machine, run, sandbox, shell
+from atoll.cli.context import FAILED, OWN_FAILURE, Interrupted, Settings
+
+# Commands whose exit code is the command's in the sandbox: for them our own failures have a code that says so.
+_PASS_THROUGH = frozenset({"run", "exec", "shell"})
+
+EPILOG = """\b
+Examples:
+  atoll run -- python3 -c 'print(6*7)'     one command in a sandbox of its own
+  atoll sandbox create                     a sandbox that stays; prints its id
+  atoll sandbox shell ID                   a terminal in it
+  atoll doctor                             what this machine lacks
+
+\b
+Environment:
+  ATOLL_API_URL   the daemon, by default http://127.0.0.1:8880
+  ATOLL_API_KEY   your key; without both, ~/.config/atoll/config.json is read
+  NO_COLOR        no colours, also on a terminal
+"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--api-url", metavar="URL", help="The daemon to talk to; before ATOLL_API_URL.")
+@click.pass_context
+def cli(context: click.Context, api_url: str | None) -> None:
+    """Isolated sandboxes for code nobody has read yet, on machines you own."""
+    context.obj = Settings(api_url)
+    if os.environ.get("NO_COLOR"):
+        context.color = False
+
+
+for _command in (run.run, sandbox.sandbox, key.key, machine.template, machine.runtime, doctor.doctor):
+    cli.add_command(_command)
+for _command in (machine.serve, machine.version):
+    cli.add_command(_command)
+for _command in (execute.exec_, shell.shell, cp.cp):
+    sandbox.sandbox.add_command(_command)
+
+
+def run_command_line() -> None:
+    """Parse the arguments, run the command, exit with its code."""
+    words = set(sys.argv[1:4])
+    own_failure = OWN_FAILURE if words & _PASS_THROUGH else FAILED
+    try:
+        code = cli.main(standalone_mode=False, prog_name="atoll")
+    except click.UsageError as error:
+        error.show()
+        code = OWN_FAILURE if words & _PASS_THROUGH else error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = own_failure
+    except click.Abort:
+        code = 130
+    except Interrupted as interrupted:
+        code = 128 + interrupted.signal_number
+    except AtollError as error:
+        complain(f"{error.message} [{error.code}]")
+        code = own_failure
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more while closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except OSError as error:
+        complain(str(error))
+        code = own_failure
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def complain(message: str) -> None:
+    """One line about a failure, on standard error."""
+    color = False if os.environ.get("NO_COLOR") else None
+    click.echo(click.style("atoll: ", fg="red") + message, err=True, color=color)
