@@ -98,22 +98,20 @@ class Sandbox:
 
 
 def check_envs(envs: Mapping[str, str]) -> None:
-    """Raises InvalidArgument on a bad variable name, a NUL in a value, or too many or too large variables."""
+    """Raises InvalidArgument on a bad variable name, a NUL or broken text in a value, or too many or too large ones."""
     if len(envs) > MAX_ENVS:
         raise InvalidArgument(f"envs has {len(envs)} variables; at most {MAX_ENVS} are allowed")
     total = 0
     for name, value in envs.items():
         if not _ENV_NAME.fullmatch(name):
             raise InvalidArgument(f"envs: {name[:80]!r} is not a variable name (letters, digits and '_')")
-        if "\0" in value:
-            raise InvalidArgument(f"envs: the value of {name} holds a NUL byte")
-        total += len(name) + len(value.encode("utf-8", "surrogatepass"))
+        total += len(name) + _utf8_length(value, f"envs: the value of {name}")
     if total > MAX_ENV_BYTES:
         raise InvalidArgument(f"envs takes {total} bytes; at most {MAX_ENV_BYTES} are allowed")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raises InvalidArgument on too many, too long or empty entries."""
+    """Raises InvalidArgument on too many, too long, empty or broken entries."""
     if len(metadata) > MAX_METADATA:
         raise InvalidArgument(f"metadata has {len(metadata)} entries; at most {MAX_METADATA} are allowed")
     for key, value in metadata.items():
@@ -124,6 +122,18 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
                 f"metadata: the value of {key[:80]!r} has {len(value)} characters; "
                 f"at most {MAX_METADATA_VALUE} are allowed"
             )
+        _utf8_length(key, "metadata: a key")
+        _utf8_length(value, f"metadata: the value of {key[:80]!r}")
+
+
+def _utf8_length(text: str, what: str) -> int:
+    # Neither the agent's environment nor the database can hold these.
+    if "\0" in text:
+        raise InvalidArgument(f"{what} holds a NUL byte")
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{what} is not valid text: it holds half of a surrogate pair") from None
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

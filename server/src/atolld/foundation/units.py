@@ -13,7 +13,7 @@ def format_bytes(count: int) -> str:
         return f"{count} B"
     for size, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if count >= size:
-            value = count / size
+            value = round(count / size, 1)
             return f"{value:.0f} {name}" if value >= 10 or value == int(value) else f"{value:.1f} {name}"
     raise AssertionError("unreachable: every count below one KiB returned above")
 
@@ -22,8 +22,10 @@ def format_seconds(seconds: float) -> str:
     """`seconds` for people: `8.2 ms`, `340 ms`, `2.1 s`, `3 min 5 s`."""
     if seconds < 0.01:
         return f"{seconds * 1000:.1f} ms"
-    if seconds < 1:
+    # The bounds are where rounding would carry into the next unit.
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

@@ -1,0 +1,161 @@
+"""A whole control plane on a fake node and a file: for tests of control and of what stands on it, and for demos."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import monotonic
+
+from atolld.control.events import Events
+from atolld.control.keys import Keys
+from atolld.control.projects import Projects
+from atolld.control.sandboxes import Sandboxes
+from atolld.control.telemetry import Telemetry
+from atolld.control.templates import Template, Templates
+from atolld.core.event import Event
+from atolld.core.lifecycle import SandboxState
+from atolld.core.project import Project
+from atolld.core.sandbox import Resources, Sandbox, SandboxSpec
+from atolld.foundation.clock import ManualClock
+from atolld.foundation.errors import NotFound
+from atolld.foundation.ids import SandboxId, TemplateId
+from atolld.node.fake import FakeMachine, FakeNode
+from atolld.storage.database import Database, open_database
+from atolld.storage.events import SqlEvents
+from atolld.storage.keys import SqlKeys
+from atolld.storage.projects import SqlProjects
+from atolld.storage.sandboxes import SqlSandboxes
+from atolld.storage.usage import SqlUsage
+
+SPEC = SandboxSpec(runtime="fake", timeout_s=300)
+PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTemplate:
+    """A template of no layers."""
+
+    id: TemplateId
+    name: str
+    layers: tuple[Path, ...] = ()
+    built_at: float = 0.0
+    size_bytes: int = 0
+    resources: Resources = field(default_factory=Resources)
+
+
+class FakeTemplates:
+    """Implements `TemplateSource` in memory; `base` is there."""
+
+    def __init__(self, *names: str) -> None:
+        self._all = {name: FakeTemplate(TemplateId(f"t-{name}"), name) for name in ("base", *names)}
+
+    def list(self) -> Sequence[Template]:
+        """See `TemplateSource.list`."""
+        return [self._all[name] for name in sorted(self._all)]
+
+    def get(self, name: str) -> Template:
+        """See `TemplateSource.get`."""
+        try:
+            return self._all[name]
+        except KeyError:
+            raise NotFound(f"there is no template {name!r}") from None
+
+
+@dataclass(slots=True)
+class World:
+    """A running control plane; `project` is the default one."""
+
+    url: str | Path
+    clock: ManualClock
+    node: FakeNode
+    database: Database
+    store: SqlSandboxes
+    usage: SqlUsage
+    projects: Projects
+    keys: Keys
+    events: Events
+    templates: Templates
+    sandboxes: Sandboxes
+    project: Project
+
+    @staticmethod
+    async def open(
+        url: str | Path,
+        *,
+        clock: ManualClock | None = None,
+        machine: FakeMachine | None = None,
+        telemetry: Telemetry | None = None,
+        max_sandboxes: int = 1000,
+        recover: bool = True,
+    ) -> World:
+        """Build it on the database at `url` and, with `recover`, start it."""
+        clock = clock or ManualClock()
+        database = await open_database(url)
+        node = FakeNode(clock, machine, max_sandboxes=max_sandboxes)
+        projects = Projects(SqlProjects(database), clock)
+        store = SqlSandboxes(database)
+        templates = Templates(FakeTemplates("other"))
+        world = World(
+            url=url,
+            clock=clock,
+            node=node,
+            database=database,
+            store=store,
+            usage=SqlUsage(database),
+            projects=projects,
+            keys=Keys(SqlKeys(database), clock),
+            events=Events(SqlEvents(database)),
+            templates=templates,
+            sandboxes=Sandboxes(store=store, node=node, templates=templates, clock=clock, telemetry=telemetry),
+            project=await projects.ensure_default(),
+        )
+        if recover:
+            await world.sandboxes.recover()
+        return world
+
+    async def close(self) -> None:
+        """Stop the control plane and leave running sandboxes on the machine."""
+        await self.sandboxes.shutdown(end_all=False)
+        await self.keys.flush()
+        await self.node.close()
+        await self.database.close()
+
+    async def restart(self) -> World:
+        """A new daemon on the same database, machine and clock."""
+        await self.close()
+        return await World.open(self.url, clock=self.clock, machine=self.node.machine)
+
+    async def create(self, *, timeout_s: int | None = 300, **metadata: str) -> Sandbox:
+        """A running sandbox of the default project."""
+        return await self.sandboxes.create(self.project.id, replace(SPEC, timeout_s=timeout_s, metadata=metadata))
+
+    async def row(self, id: SandboxId) -> Sandbox:
+        """What is stored of a sandbox."""
+        return await self.store.get(self.project.id, id)
+
+    async def ended(self, id: SandboxId) -> Sandbox:
+        """The row of a sandbox, once it has ended."""
+        await until(lambda: self.sandboxes.endpoint(id) is None)
+        row = await self.row(id)
+        while row.state is not SandboxState.ENDED:
+            await asyncio.sleep(0)
+            row = await self.row(id)
+        return row
+
+    async def events_of(self, id: SandboxId) -> list[Event]:
+        """The events of a sandbox."""
+        return await self.events.list(self.project.id, id)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything else run until `condition` holds.
+
+    Raises AssertionError after 10 s.
+    """
+    limit = monotonic() + PATIENCE_S
+    while not condition():
+        if monotonic() > limit:
+            raise AssertionError("waited in vain")
+        await asyncio.sleep(0)
