@@ -30,6 +30,7 @@ from atolld.host.instance import Instance
 NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 # Closed unless a range is opened by `allow_private_cidrs`; 198.18/15 and 192.0.0/24 are no internet either.
 PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15")
+NEVER_NETWORKS = tuple(map(IPv4Network, NEVER))
 MAX_CONNECTIONS = 4096
 
 
