@@ -10,9 +10,9 @@ cache=${ATOLL_CACHE_DIR:-/var/cache/atoll}/agent
 used=${ATOLL_CACHE_DIR:-/var/cache/atoll}/bin/atoll-agent
 cargo=$(command -v cargo || echo "${CARGO_HOME:-$HOME/.cargo}/bin/cargo")
 
-# By name and content; of files that git would not keep (target/) nothing counts.
-digest=$(cd agent && find . -path ./target -prune -o -path ./fuzz -prune -o -type f -print0 | LC_ALL=C sort -z |
-    xargs -0 sha256sum | sha256sum | cut -c1-32)
+# By name and content of everything that goes into the binary.
+digest=$(cd agent && find . \( -path ./target -o -path ./fuzz -o -path ./tests -o -path ./benches \) -prune -o -type f -print0 |
+    LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-32)
 binary=$cache/$digest/atoll-agent
 
 as_root() { if ((EUID == 0)); then "$@"; else sudo -- "$@"; fi; }

@@ -13,7 +13,8 @@ cd "$(dirname "$0")/.."
 
 readonly MIN_RUNSC=20221219        # older ones lack flags that Atoll needs
 readonly MIN_PYTHON="3.11"
-readonly MIN_RUST="1.85"           # the agent uses edition 2024
+MIN_RUST=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' agent/Cargo.toml)
+readonly MIN_RUST
 PYTHON=${PYTHON:-python3}
 cached_runsc=${ATOLL_CACHE_DIR:-/var/cache/atoll}/bin/runsc
 

@@ -4,12 +4,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/steps.sh
 
-step 'ruff check' .venv/bin/ruff check .
-step 'ruff format' .venv/bin/ruff format --check --quiet .
-step 'mypy --strict (server)' .venv/bin/mypy --no-error-summary server/src server/tests
-step 'mypy --strict (sdk)' .venv/bin/mypy --no-error-summary sdk/src sdk/tests
-step 'import-linter' .venv/bin/lint-imports --no-cache
-step 'shell syntax' bash -n scripts/*.sh
+try 'ruff check' .venv/bin/ruff check .
+try 'ruff format' .venv/bin/ruff format --check --quiet .
+try 'mypy --strict (server)' .venv/bin/mypy --no-error-summary server/src server/tests
+try 'mypy --strict (sdk)' .venv/bin/mypy --no-error-summary sdk/src sdk/tests
+try 'mypy --strict (the rest)' .venv/bin/mypy --no-error-summary examples scripts
+try 'import-linter' .venv/bin/lint-imports --no-cache
+try 'lock files' .venv/bin/python scripts/check_lock.py
+try 'shell syntax' bash -n scripts/*.sh
 cd agent
-step 'cargo fmt' cargo fmt --all --check
-step 'cargo clippy' cargo clippy --quiet --locked --all-targets -- --deny warnings
+try 'cargo fmt' cargo fmt --all --check
+try 'cargo clippy' cargo clippy --quiet --locked --all-targets -- --deny warnings
+report

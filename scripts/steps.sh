@@ -24,3 +24,20 @@ step() { # what, command... ; stops everything with the command's status when it
     fi
     printf '    %s\n' "$(elapsed "$start")"
 }
+
+failed=()
+
+try() { # as step, but goes on after a failure; `report` tells of all of them
+    local what=$1 start=$EPOCHREALTIME status=0
+    shift
+    printf '==> %s\n' "$what"
+    "$@" || status=$?
+    printf '    %s\n' "$(elapsed "$start")"
+    if ((status)); then failed+=("$what"); fi
+}
+
+report() { # ends with status 1 when a `try` failed
+    local what
+    for what in "${failed[@]}"; do printf '==> failed: %s\n' "$what" >&2; done
+    if ((${#failed[@]})); then exit 1; fi
+}
