@@ -17,6 +17,7 @@ for people. Only `atolld.api.errors` maps codes to a protocol's own form.
     ├── Unavailable          unavailable           a part this needs cannot be used now
     │   ├── RuntimeUnusable  runtime_unusable      the runtime cannot be used on this machine
     │   └── GuestUnreachable guest_unreachable     the sandbox's agent does not answer
+    │       └── PortNotOpen  port_not_open         the sandbox runs, but nothing listens on that port
     ├── DeadlineExceeded     deadline_exceeded     it took longer than it was allowed
     └── Internal             internal              our fault
 """
@@ -117,6 +118,12 @@ class GuestUnreachable(Unavailable):
     """The agent inside the sandbox does not answer."""
 
     code = "guest_unreachable"
+
+
+class PortNotOpen(GuestUnreachable):
+    """The sandbox runs, but nothing listens on that port of it."""
+
+    code = "port_not_open"
 
 
 class DeadlineExceeded(AtollError):

@@ -1,0 +1,173 @@
+"""What every request passes before it is routed: an id, a bound on its body and its time, one line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+from atolld.api.errors import internal, render
+from atolld.foundation.aio import cancel_and_wait, spawn
+from atolld.foundation.errors import AtollError, DeadlineExceeded, InvalidArgument
+from atolld.foundation.ids import new_request_id
+from atolld.foundation.units import KIB
+
+log = logging.getLogger("atolld.api")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+DataPlane = Callable[[Scope, Receive, Send, str], Awaitable[None]]
+
+MAX_BODY_BYTES = 64 * KIB
+CREATE_PATH = "/v1/sandboxes"
+BODY_TIMEOUT_S = 20.0
+
+current_request: ContextVar[str | None] = ContextVar("atolld_request_id", default=None)
+
+
+class _ClientGone(Exception):
+    """The body will never be complete."""
+
+
+class Entry:
+    """The outermost ASGI application.
+
+    Paths for which `is_data_plane` is true go to `data_plane` at once, unread; all others to `api`, with their body
+    read whole: at most 64 KiB, within 20 s. `observe(route, status, seconds)` is told of every answer of the API.
+    """
+
+    def __init__(
+        self,
+        api: App,
+        data_plane: DataPlane,
+        is_data_plane: Callable[[bytes], bool],
+        observe: Callable[[str, int, float], None],
+    ) -> None:
+        self._api = api
+        self._data_plane = data_plane
+        self._is_data_plane = is_data_plane
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"the daemon does not serve {scope['type']!r}")
+        request_id = new_request_id()
+        current_request.set(request_id)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *_missing_id(message, request_id)]
+            await send(message)
+
+        try:
+            if self._is_data_plane(scope.get("raw_path") or scope["path"].encode()):
+                await self._data_plane(scope, receive, send, request_id)
+                return
+            body = await read_body(scope, receive)
+            if scope["method"] == "POST" and scope["path"] == CREATE_PATH:
+                await self._while_wanted(scope, body, receive, watched)
+            else:
+                await self._api(scope, _replay(body), watched)
+        except _ClientGone:
+            return
+        except AtollError as error:
+            await _tell(error, request_id, watched, 413 if "limit_bytes" in error.details else None)
+        except Exception:
+            log.exception("request failed unexpectedly", extra={"method": scope["method"], "path": scope["path"][:200]})
+            if status == 0:
+                await _tell(internal(request_id), request_id, watched, None)
+        if status:
+            self._done(scope, status, time.perf_counter() - started)
+
+    async def _while_wanted(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        # A create whose client has gone away would leave a sandbox that nobody knows of.
+        work = spawn(self._api(scope, _replay(body), send), name="create-request", report=False)
+        gone = spawn(_until_gone(receive), name="create-client", report=False)
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                log.info("the client went away during a create")
+                raise _ClientGone
+            await work
+        finally:
+            await cancel_and_wait(*(task for task in (work, gone) if not task.done()))
+
+    def _done(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        self._observe(route, status, seconds)
+        level = logging.DEBUG if route in ("/health", "/metrics") else logging.INFO
+        extra = {"method": scope["method"], "path": scope["path"][:200], "status": status, "seconds": round(seconds, 4)}
+        log.log(level, "request", extra=extra)
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body of a request.
+
+    Raises InvalidArgument over 64 KiB (with the detail `limit_bytes`), DeadlineExceeded after 20 s.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
+            raise _too_large()
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _ClientGone
+                part = message.get("body", b"")
+                size += len(part)
+                if size > MAX_BODY_BYTES:
+                    raise _too_large()
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise DeadlineExceeded(f"the request's body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _too_large() -> InvalidArgument:
+    return InvalidArgument(f"the request's body has more than {MAX_BODY_BYTES} bytes", limit_bytes=MAX_BODY_BYTES)
+
+
+def _replay(body: bytes) -> Receive:
+    waiting = [body]
+
+    async def receive() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        # Nothing here watches for a client that goes away: what was begun is finished, and kept by its row.
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable: the event is never set")
+
+    return receive
+
+
+def _missing_id(message: Message, request_id: str) -> list[tuple[bytes, bytes]]:
+    if any(name == b"x-request-id" for name, _ in message.get("headers", ())):
+        return []
+    return [(b"x-request-id", request_id.encode())]
+
+
+async def _tell(error: AtollError, request_id: str, send: Send, status: int | None) -> None:
+    told = render(error, request_id, status)
+    await send({"type": "http.response.start", "status": told.status, "headers": told.headers})
+    await send({"type": "http.response.body", "body": told.body})

@@ -1,0 +1,403 @@
+"""What goes over the wire in the native API. Unknown fields are refused, numbers are numbers, times are RFC 3339."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atolld.control.templates import Template
+from atolld.core.event import Event
+from atolld.core.lifecycle import EndReason, SandboxState
+from atolld.core.network import NetworkPolicy
+from atolld.core.project import ApiKey, Project, ProjectLimits
+from atolld.core.sandbox import Resources, Sandbox, SandboxSpec
+from atolld.foundation.clock import rfc3339
+from atolld.foundation.ids import parse_name
+from atolld.node.interface import NodeCapacity, Usage
+from atolld.runtime.driver import Fingerprint
+
+T = TypeVar("T")
+
+MAX_TIMEOUT_S = 365 * 24 * 3600
+
+Strict = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+TimeoutS = Annotated[int, Field(strict=True, ge=1, le=MAX_TIMEOUT_S)]
+
+
+class Request(BaseModel):
+    """Base of bodies that come in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CreateSandbox(Request):
+    """A sandbox to be created; everything is optional."""
+
+    template: str = Field("base", description="Name of the template its root file system comes from.")
+    runtime: str = Field("gvisor", description="What isolates it; `GET /v1/runtimes` lists what this machine can.")
+    cpu: Number = Field(1.0, description="CPU in cores, 0.1 to 256.")
+    memory_mib: Strict = Field(512, description="Memory in MiB.")
+    disk_mib: Strict = Field(10 * 1024, description="Writable disk in MiB.")
+    pids_max: Strict = Field(1024, description="Processes and threads at once.")
+    timeout_s: Strict | None = Field(
+        300, description="Seconds after which the sandbox is ended; null means never. It can be changed later."
+    )
+    envs: dict[str, str] = Field(default_factory=dict, description="Environment of every process in it.")
+    metadata: dict[str, str] = Field(default_factory=dict, description="Your own; stored and filtered by.")
+    internet: bool = Field(True, strict=True, description="Whether packets to public addresses leave.")
+
+    def to_spec(self) -> SandboxSpec:
+        """The value the core works with. Raises InvalidArgument."""
+        return SandboxSpec(
+            template=parse_name(self.template, "template"),
+            runtime=parse_name(self.runtime, "runtime"),
+            resources=Resources(
+                cpu=self.cpu, memory_mib=self.memory_mib, disk_mib=self.disk_mib, pids_max=self.pids_max
+            ),
+            timeout_s=self.timeout_s,
+            envs=self.envs,
+            metadata=self.metadata,
+            network=NetworkPolicy(internet=self.internet),
+        )
+
+
+class SetTimeout(Request):
+    """A new end, counted from now; null means never."""
+
+    timeout_s: TimeoutS | None
+
+
+class ConnectSandbox(Request):
+    """With `timeout_s` the end is moved to at least that far from now, never nearer."""
+
+    timeout_s: TimeoutS | None = None
+
+
+class SetNetwork(Request):
+    """A new egress policy, in force when the answer is there."""
+
+    internet: bool = Field(strict=True)
+
+
+class CreateKey(Request):
+    """A new API key of the caller's project."""
+
+    name: str = Field(min_length=1, max_length=64)
+
+
+class SandboxView(BaseModel):
+    """A sandbox. `timings_ms` (where the time of the start went) is set in the answer to the create only."""
+
+    id: str
+    template: str
+    runtime: str
+    state: SandboxState
+    cpu: float
+    memory_mib: int
+    disk_mib: int
+    pids_max: int
+    metadata: dict[str, str]
+    internet: bool
+    created_at: str
+    started_at: str | None
+    expires_at: str | None
+    ended_at: str | None
+    end_reason: EndReason | None
+    end_message: str | None
+    timings_ms: dict[str, float] | None = None
+
+    @staticmethod
+    def of(sandbox: Sandbox, phases_s: Mapping[str, float] | None = None) -> SandboxView:
+        """The view of `sandbox`."""
+        spec = sandbox.spec
+        timings = None if phases_s is None else {name: round(took * 1000, 3) for name, took in phases_s.items()}
+        return SandboxView(
+            id=sandbox.id,
+            template=sandbox.template_name,
+            runtime=spec.runtime,
+            state=sandbox.state,
+            cpu=spec.resources.cpu,
+            memory_mib=spec.resources.memory_mib,
+            disk_mib=spec.resources.disk_mib,
+            pids_max=spec.resources.pids_max,
+            metadata=dict(spec.metadata),
+            internet=spec.network.internet,
+            created_at=rfc3339(sandbox.created_at),
+            started_at=moment(sandbox.started_at),
+            expires_at=moment(sandbox.expires_at),
+            ended_at=moment(sandbox.ended_at),
+            end_reason=sandbox.end_reason,
+            end_message=sandbox.end_message,
+            timings_ms=timings,
+        )
+
+
+class Items(BaseModel, Generic[T]):
+    """All there is, or the newest of it."""
+
+    items: list[T]
+
+
+class SandboxPage(BaseModel):
+    """One page; `next_cursor` is null on the last. `total_running`: how many of the project run, on all pages."""
+
+    items: list[SandboxView]
+    next_cursor: str | None
+    total_running: int
+
+
+class UsageView(BaseModel):
+    """One sample of what a sandbox uses. CPU in percent of one core, everything else in bytes."""
+
+    timestamp: str
+    cpu_count: float
+    cpu_used_pct: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    memory_cache_bytes: int
+    disk_used_bytes: int
+    disk_total_bytes: int
+
+    @staticmethod
+    def of(usage: Usage) -> UsageView:
+        """The view of `usage`."""
+        return UsageView(
+            timestamp=rfc3339(usage.at),
+            cpu_count=usage.cpu_count,
+            cpu_used_pct=usage.cpu_used_pct,
+            memory_used_bytes=usage.memory_used_bytes,
+            memory_total_bytes=usage.memory_total_bytes,
+            memory_cache_bytes=usage.memory_cache_bytes,
+            disk_used_bytes=usage.disk_used_bytes,
+            disk_total_bytes=usage.disk_total_bytes,
+        )
+
+
+class LogLine(BaseModel):
+    """One line of the agent's log; it comes from inside the sandbox and proves nothing."""
+
+    timestamp: str | None
+    level: str
+    message: str
+    fields: dict[str, object]
+
+
+class EventView(BaseModel):
+    """Something that happened to a sandbox. `sequence` grows; pass the last one seen as `after`."""
+
+    id: str
+    sequence: int
+    type: str
+    sandbox_id: str
+    timestamp: str
+    data: dict[str, object]
+
+    @staticmethod
+    def of(event: Event) -> EventView:
+        """The view of `event`."""
+        return EventView(
+            id=event.id,
+            sequence=event.sequence,
+            type=event.type,
+            sandbox_id=event.sandbox_id,
+            timestamp=rfc3339(event.at),
+            data=dict(event.data),
+        )
+
+
+class KeyView(BaseModel):
+    """An API key without its secret; `prefix` is how it begins."""
+
+    id: str
+    name: str
+    prefix: str
+    created_at: str
+    last_used_at: str | None
+    revoked_at: str | None
+
+    @staticmethod
+    def of(key: ApiKey) -> KeyView:
+        """The view of `key`."""
+        return KeyView(
+            id=key.id,
+            name=key.name,
+            prefix=key.prefix,
+            created_at=rfc3339(key.created_at),
+            last_used_at=moment(key.last_used_at),
+            revoked_at=moment(key.revoked_at),
+        )
+
+
+class CreatedKey(BaseModel):
+    """A new key. `secret` is shown here and never again."""
+
+    key: KeyView
+    secret: str
+
+
+class LimitsView(BaseModel):
+    """What the project may hold at once; null: only the machine limits it."""
+
+    max_sandboxes: int | None
+    max_cpu: float | None
+    max_memory_mib: int | None
+
+    @staticmethod
+    def of(limits: ProjectLimits) -> LimitsView:
+        """The view of `limits`."""
+        return LimitsView(
+            max_sandboxes=limits.max_sandboxes, max_cpu=limits.max_cpu, max_memory_mib=limits.max_memory_mib
+        )
+
+
+class UseView(BaseModel):
+    """What the machine has and what is taken, by all projects together."""
+
+    sandboxes: int
+    max_sandboxes: int
+    cpu_total: float
+    cpu_taken: float
+    memory_total_mib: int
+    memory_taken_mib: int
+    disk_free_mib: int
+
+    @staticmethod
+    def of(capacity: NodeCapacity) -> UseView:
+        """The view of `capacity`."""
+        return UseView(
+            sandboxes=capacity.sandboxes,
+            max_sandboxes=capacity.max_sandboxes,
+            cpu_total=capacity.cpu_total,
+            cpu_taken=capacity.cpu_taken,
+            memory_total_mib=capacity.memory_total_mib,
+            memory_taken_mib=capacity.memory_taken_mib,
+            disk_free_mib=capacity.disk_free_mib,
+        )
+
+
+class ProjectView(BaseModel):
+    """The project of the key, its limits, how many of its sandboxes run, and the machine's room."""
+
+    id: str
+    name: str
+    limits: LimitsView
+    running: int
+    machine: UseView
+
+    @staticmethod
+    def of(project: Project, running: int, capacity: NodeCapacity) -> ProjectView:
+        """The view of `project`."""
+        return ProjectView(
+            id=project.id,
+            name=project.name,
+            limits=LimitsView.of(project.limits),
+            running=running,
+            machine=UseView.of(capacity),
+        )
+
+
+class RuntimeView(BaseModel):
+    """What this machine can do with a runtime. `reason` says why it is not usable; `missing` why powers lack."""
+
+    name: str
+    usable: bool
+    reason: str
+    version: str
+    isolation: str
+    missing: dict[str, str]
+    details: dict[str, str]
+
+    @staticmethod
+    def of(found: Fingerprint) -> RuntimeView:
+        """The view of `found`."""
+        return RuntimeView(
+            name=found.driver,
+            usable=found.usable,
+            reason=found.reason,
+            version=found.version,
+            isolation=found.isolation,
+            missing={power.value: sentence for power, sentence in found.missing.items()},
+            details=dict(found.details),
+        )
+
+
+class TemplateView(BaseModel):
+    """A template. The bounds are those of a sandbox that asks for none."""
+
+    id: str
+    name: str
+    built_at: str
+    size_bytes: int
+    cpu: float
+    memory_mib: int
+    disk_mib: int
+
+    @staticmethod
+    def of(template: Template) -> TemplateView:
+        """The view of `template`."""
+        bounds = template.resources
+        return TemplateView(
+            id=template.id,
+            name=template.name,
+            built_at=rfc3339(template.built_at),
+            size_bytes=template.size_bytes,
+            cpu=bounds.cpu,
+            memory_mib=bounds.memory_mib,
+            disk_mib=bounds.disk_mib,
+        )
+
+
+class HealthView(BaseModel):
+    """`status` is `ok` whenever this answers."""
+
+    status: str
+    version: str
+    uptime_s: float
+    sandboxes: int
+
+
+class VersionView(BaseModel):
+    """Versions of the daemon and of the API."""
+
+    version: str
+    api: str = "v1"
+
+
+class CheckView(BaseModel):
+    """One check of the machine. `remedy`: what to do when it is not ok; `fatal`: no sandbox can run until it is."""
+
+    name: str
+    ok: bool
+    summary: str
+    remedy: str
+    fatal: bool
+
+
+class DoctorView(BaseModel):
+    """All checks; `ok` when sandboxes can run."""
+
+    ok: bool
+    checks: list[CheckView]
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str
+    message: str
+    request_id: str
+    details: dict[str, object] | None = None
+
+
+class ErrorView(BaseModel):
+    """Every answer that is not 2xx."""
+
+    error: ErrorBody
+
+
+def moment(unix_s: float | None) -> str | None:
+    """RFC 3339, None when it has not happened."""
+    return None if unix_s is None else rfc3339(unix_s)

@@ -1,0 +1,82 @@
+"""The use cases the API translates to, as the daemon hands them in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from atolld.control.events import Events
+from atolld.control.keys import Keys
+from atolld.control.projects import Projects
+from atolld.control.sandboxes import Sandboxes
+from atolld.control.templates import Templates
+from atolld.core.project import Principal
+from atolld.foundation.errors import PermissionDenied, Unauthenticated
+from atolld.node.interface import Node
+
+
+class Check(Protocol):
+    """One finding of the doctor."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ok(self) -> bool: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def remedy(self) -> str: ...
+
+    @property
+    def fatal(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a handler may call. `metrics_public`: whether `/metrics` answers clients that are not on loopback."""
+
+    sandboxes: Sandboxes
+    templates: Templates
+    projects: Projects
+    keys: Keys
+    events: Events
+    node: Node
+    doctor: Callable[[], Awaitable[list[Check]]]
+    metrics: Callable[[], bytes]
+    health: Callable[[], Mapping[str, object]]
+    metrics_public: bool = False
+
+
+def services_of(request: Request) -> Services:
+    """The services of the daemon that serves this request."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+async def principal_of(request: Request) -> Principal:
+    """Who asks. Raises Unauthenticated."""
+    secret = request.headers.get("x-api-key", "").strip()
+    if not secret:
+        scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+        secret = rest.strip() if scheme.lower() == "bearer" else ""
+    if not secret:
+        raise Unauthenticated("no API key was sent: put it into the header X-API-Key or 'Authorization: Bearer <key>'")
+    return await services_of(request).keys.authenticate(secret)
+
+
+def local_or_public(request: Request) -> None:
+    """Raises PermissionDenied for `/metrics` from another machine, unless the setting allows it."""
+    host = request.client.host if request.client else ""
+    if not services_of(request).metrics_public and not (host.startswith("127.") or host in ("::1", "")):
+        raise PermissionDenied("metrics are shown to clients on this machine only; set metrics_public to change that")
+
+
+Use = Annotated[Services, Depends(services_of)]
+Caller = Annotated[Principal, Depends(principal_of)]

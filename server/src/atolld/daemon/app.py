@@ -1,0 +1,223 @@
+"""The object graph, and the phases of the daemon's life: start, serve, stop.
+
+A stop leaves sandboxes running; the next start finds them. Only `remove everything` ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import resource
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from atolld.api.app import create_app
+from atolld.api.entry import Entry
+from atolld.api.errors import render
+from atolld.api.services import Check, Services
+from atolld.control.events import Events
+from atolld.control.keys import Keys
+from atolld.control.live import Endpoint
+from atolld.control.projects import Projects
+from atolld.control.sandboxes import Sandboxes
+from atolld.control.templates import Templates, TemplateSource
+from atolld.daemon import doctor, server
+from atolld.daemon.first_key import ensure_first_key
+from atolld.daemon.nodes import BuiltNode, build_node
+from atolld.daemon.settings import Settings
+from atolld.daemon.telemetry import Metrics
+from atolld.daemon.watched import WatchedNode
+from atolld.foundation.aio import CleanupStack
+from atolld.foundation.clock import Clock, SystemClock
+from atolld.foundation.ids import SandboxId
+from atolld.foundation.units import format_seconds
+from atolld.gateway.http import Gateway
+from atolld.gateway.route import is_native
+from atolld.gateway.server import Limits, edge_protocol
+from atolld.storage.database import Database, open_database
+from atolld.storage.events import SqlEvents
+from atolld.storage.keys import SqlKeys
+from atolld.storage.lock import StateLock
+from atolld.storage.projects import SqlProjects
+from atolld.storage.sandboxes import SqlSandboxes
+
+log = logging.getLogger("atolld.daemon")
+
+WANTED_FILES = 1_048_576
+
+
+@dataclass(slots=True)
+class Graph:
+    """Everything a serving daemon consists of."""
+
+    built: BuiltNode
+    node: WatchedNode
+    sandboxes: Sandboxes
+    keys: Keys
+    projects: Projects
+    gateway: Gateway
+    metrics: Metrics
+    entry: Entry
+
+
+class Daemon:
+    """One daemon, from `run` until `stop`. `end_all`: at the stop, end every sandbox and remove everything."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._started_at = time.monotonic()
+        self._server: server.Server | None = None
+        self._stopping = asyncio.Event()
+        self.end_all = False
+        self.listening = asyncio.Event()
+
+    def stop(self, end_all: bool = False) -> None:
+        """Begin to stop; `run` returns when it is done."""
+        self.end_all = self.end_all or end_all
+        self._stopping.set()
+        if self._server is not None:
+            self._server.stop()
+
+    async def run(self) -> None:
+        """Start, serve until `stop`, stop.
+
+        Raises FailedPrecondition when another daemon uses the state directory or the address is taken, and what keeps
+        the node or the database from being used.
+        """
+        settings = self._settings
+        raise_file_limit()
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with CleanupStack() as cleanup:
+            lock = StateLock(settings.state)
+            lock.acquire()
+            cleanup.push("state lock", lock.release)
+            # Taken early: a daemon that cannot listen must not touch sandboxes first.
+            listener = server.listen(settings)
+            cleanup.push("listener", listener.close)
+            database = await open_database(settings.database)
+            cleanup.push("database", database.close)
+            graph = self._build(database, await build_node(settings, self._clock))
+            cleanup.push("node", graph.node.close)
+            await self._serve(graph, listener, cleanup)
+
+    def handle_signals(self) -> None:
+        """SIGTERM and SIGINT stop; SIGUSR2 stops and removes everything of the instance."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGUSR2, self.stop, True)
+
+    async def _serve(self, graph: Graph, listener: socket.socket, cleanup: CleanupStack) -> None:
+        settings = self._settings
+        await graph.sandboxes.recover()
+        project = await graph.projects.ensure_default()
+        await ensure_first_key(graph.keys, project, settings.state)
+        limits = Limits(head_timeout_s=settings.head_timeout_s, max_connections=settings.max_connections)
+        self._server = server.make_server(
+            graph.entry, edge_protocol(render, limits), settings, cut_streams=graph.gateway.close
+        )
+        graph.metrics.loop_lag.start()
+        cleanup.push("loop lag", graph.metrics.loop_lag.stop)
+        # What exists now lives as long as the daemon; the collector need never look at it again.
+        gc.collect()
+        gc.freeze()
+        took_s = time.monotonic() - self._started_at
+        log.info(
+            "listening on %s after %s",
+            settings.url,
+            format_seconds(took_s),
+            extra={"sandboxes": _live(graph.sandboxes)},
+        )
+        self.listening.set()
+        if self._stopping.is_set():
+            self._server.stop()
+        try:
+            await self._server.serve(sockets=[listener])
+        finally:
+            await self._shut_down(graph)
+
+    async def _shut_down(self, graph: Graph) -> None:
+        started = time.monotonic()
+        graph.gateway.close()
+        await graph.sandboxes.shutdown(self.end_all)
+        await graph.keys.flush()
+        if self.end_all:
+            await graph.built.remove_all()
+        left = _live(graph.sandboxes)
+        log.info("stopped after %s", format_seconds(time.monotonic() - started), extra={"sandboxes_left": left})
+
+    def _build(self, database: Database, built: BuiltNode) -> Graph:
+        settings, clock = self._settings, self._clock
+        metrics = Metrics()
+        keys = Keys(SqlKeys(database), clock)
+        projects = Projects(SqlProjects(database), clock)
+        templates = Templates(built.templates)
+        # The gateway asks control for endpoints, and control's node tells the gateway of ends.
+        directory = _LateDirectory()
+        gateway = Gateway(directory, keys, render)
+        node = WatchedNode(built.node, gateway.sandbox_ended)
+        sandboxes = Sandboxes(
+            store=SqlSandboxes(database), node=node, templates=templates, clock=clock, telemetry=metrics
+        )
+        directory.sandboxes = sandboxes
+        metrics.sources.counts = sandboxes.counts
+        metrics.sources.gauges = node.gauges
+        metrics.sources.upstream_connections = gateway.pool.connections
+        services = Services(
+            sandboxes=sandboxes,
+            templates=templates,
+            projects=projects,
+            keys=keys,
+            events=Events(SqlEvents(database)),
+            node=node,
+            doctor=self._doctor(node, built.templates),
+            metrics=metrics.render,
+            health=self._health(sandboxes),
+            metrics_public=settings.metrics_public,
+        )
+        entry = Entry(create_app(services), gateway.serve, is_native, metrics.request)
+        return Graph(built, node, sandboxes, keys, projects, gateway, metrics, entry)
+
+    def _doctor(self, node: WatchedNode, templates: TemplateSource) -> Callable[[], Awaitable[list[Check]]]:
+        async def check() -> list[Check]:
+            return [*await doctor.check_all(self._settings, node.fingerprints, templates)]
+
+        return check
+
+    def _health(self, sandboxes: Sandboxes) -> Callable[[], Mapping[str, object]]:
+        installed = version("atolld")
+
+        def health() -> Mapping[str, object]:
+            uptime_s = round(time.monotonic() - self._started_at, 3)
+            return {"status": "ok", "version": installed, "uptime_s": uptime_s, "sandboxes": _live(sandboxes)}
+
+        return health
+
+
+class _LateDirectory:
+    """The gateway's directory, filled in when control exists."""
+
+    sandboxes: Sandboxes
+
+    def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
+        """See `atolld.gateway.directory.Directory`."""
+        return self.sandboxes.endpoint(sandbox_id)
+
+
+def raise_file_limit() -> None:
+    """As many open files as the machine lets this process have: every stream takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _live(sandboxes: Sandboxes) -> int:
+    return sum(sandboxes.counts().values())

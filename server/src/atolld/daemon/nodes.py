@@ -1,0 +1,45 @@
+"""Which node the settings ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from atolld.control.templates import TemplateSource
+from atolld.daemon import linux
+from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
+from atolld.daemon.settings import Settings
+from atolld.foundation.clock import Clock
+from atolld.images.templates import TemplateStore
+from atolld.node.interface import Node
+from atolld.runtime.driver import Fingerprint
+
+
+@dataclass(slots=True)
+class BuiltNode:
+    """A node with its templates; `remove_all` takes everything of the instance off the machine."""
+
+    node: Node
+    templates: TemplateSource
+    remove_all: Callable[[], Awaitable[None]]
+
+
+async def build_node(settings: Settings, clock: Clock) -> BuiltNode:
+    """Raises what keeps this machine from running sandboxes, see `linux.build`."""
+    if settings.node == "fake":
+        node = ProcessNode(clock, find_agent(settings.agent), settings.state / "logs")
+        return BuiltNode(node, OneTemplate(), node.close)
+    built = await linux.build(settings, clock)
+    return BuiltNode(built.node, templates_of(settings), built.remove_all)
+
+
+def templates_of(settings: Settings) -> TemplateSource:
+    """The templates of this machine."""
+    if settings.node == "fake":
+        return OneTemplate()
+    return TemplateStore(settings.cache_dir, inherit_host=settings.build_inherit_host)
+
+
+async def probe_runtimes(settings: Settings) -> Mapping[str, Fingerprint]:
+    """What each runtime finds on this machine, without a daemon."""
+    return await linux.fingerprints(settings)

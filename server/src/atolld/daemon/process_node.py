@@ -1,0 +1,142 @@
+"""A node that isolates nothing: each sandbox is a guest agent as an ordinary process on loopback.
+
+For demonstrations and for tests of clients, without root and without a runtime. Setting `node=fake`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+from atolld.core.lifecycle import EndReason
+from atolld.core.sandbox import Resources
+from atolld.foundation.aio import CleanupStack, spawn
+from atolld.foundation.clock import Clock
+from atolld.foundation.errors import FailedPrecondition, NotFound
+from atolld.foundation.ids import SandboxId, TemplateId
+from atolld.guest.client import GuestClient, GuestInit
+from atolld.images.templates import Template
+from atolld.node.fake import FakeNode
+from atolld.node.interface import Launch, Launched
+from atolld.runtime.driver import Fingerprint
+
+READY_DEADLINE_S = 10.0
+ISOLATION = "none: commands run as the daemon's own user on this machine"
+
+
+class ProcessNode(FakeNode):
+    """Implements `Node`. `agent`: the guest agent's binary; `directory`: for each sandbox's log.
+
+    Its sandboxes end with the daemon: nothing could find them again.
+    """
+
+    def __init__(self, clock: Clock, agent: Path, directory: Path) -> None:
+        super().__init__(clock)
+        self._agent = agent
+        self._directory = directory
+        self._processes: dict[SandboxId, asyncio.subprocess.Process] = {}
+
+    async def fingerprints(self) -> dict[str, Fingerprint]:
+        """See `Node.fingerprints`."""
+        found = await super().fingerprints()
+        return {name: replace(fingerprint, isolation=ISOLATION) for name, fingerprint in found.items()}
+
+    async def launch(self, what: Launch) -> Launched:
+        """See `Node.launch`. The runtime is `fake`, whatever was asked for."""
+        async with CleanupStack() as undo:
+            launched = await super().launch(replace(what, runtime=self._runtime))
+            undo.push("entry", lambda: FakeNode.terminate(self, what.id))
+            port = free_port()
+            log = self._log(what.id)
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with log.open("wb") as stream:
+                process = await asyncio.create_subprocess_exec(
+                    self._agent,
+                    env={"PATH": "/usr/local/bin:/usr/bin:/bin", "ATOLL_AGENT_PORT": str(port)},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
+                    start_new_session=True,
+                )
+            self._processes[what.id] = process
+            undo.push("agent", lambda: self._end(what.id))
+            init = GuestInit(
+                access_token=what.agent_token,
+                now=self._clock.now(),
+                sandbox_id=what.id,
+                template_id=what.template_id,
+                hostname=what.hostname,
+                envs=what.envs,
+            )
+            await GuestClient("127.0.0.1", port).wait_ready(init, READY_DEADLINE_S)
+            undo.keep()
+        spawn(self._watch(what.id, process), name=f"watch-{what.id}")
+        return replace(launched, address=f"127.0.0.1:{port}")
+
+    async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
+        """See `Node.terminate`."""
+        await self._end(id)
+        await super().terminate(id, grace_s)
+
+    async def logs(self, id: SandboxId, limit_bytes: int) -> bytes:
+        """See `Node.logs`."""
+        if id not in self._processes:
+            raise NotFound(f"sandbox {id} does not run on this node")
+        return await asyncio.to_thread(lambda: self._log(id).read_bytes()[-limit_bytes:])
+
+    async def close(self) -> None:
+        """End every process."""
+        for id in list(self._processes):
+            await self._end(id)
+        await super().close()
+
+    async def _end(self, id: SandboxId) -> None:
+        process = self._processes.pop(id, None)
+        if process is not None and process.returncode is None:
+            # As PID 1 would, the agent ends what it started before it ends itself.
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), 4.0)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        self._log(id).unlink(missing_ok=True)
+
+    async def _watch(self, id: SandboxId, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        if self._processes.pop(id, None) is not None:
+            await self.die(id, EndReason.CRASHED, f"its agent ended with {process.returncode}")
+
+    def _log(self, id: SandboxId) -> Path:
+        return self._directory / f"{id}.log"
+
+
+class OneTemplate:
+    """Templates of a node without root file systems: `base`, which is the machine itself."""
+
+    def list(self) -> tuple[Template, ...]:
+        """See `TemplateSource`."""
+        return (Template(TemplateId("tbase"), "base", (Path("/"),), 0.0, "", 0, Resources()),)
+
+    def get(self, name: str) -> Template:
+        """See `TemplateSource`."""
+        if name != "base":
+            raise NotFound(f"there is no template {name!r} (known: base)")
+        return self.list()[0]
+
+
+def find_agent(wanted: Path) -> Path:
+    """Raises FailedPrecondition when there is no agent to run."""
+    if not wanted.is_file() or shutil.which(wanted) is None:
+        raise FailedPrecondition(f"there is no guest agent at {wanted}; build it with `make agent`")
+    return wanted
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nothing uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,61 @@
+"""What the gateway must be told by whoever builds it: who may pass, and where sandboxes are."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from atolld.core.lifecycle import SandboxState
+from atolld.core.project import Principal
+from atolld.foundation.errors import AtollError
+from atolld.foundation.ids import ProjectId, SandboxId
+
+
+class Endpoint(Protocol):
+    """Where a sandbox is reached. `address`: its IPv4 address; an agent on another port is told as `address:port`."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def agent_token(self) -> str: ...
+
+    @property
+    def project_id(self) -> ProjectId: ...
+
+    @property
+    def state(self) -> SandboxState: ...
+
+
+class Directory(Protocol):
+    """Knows every live sandbox, from memory."""
+
+    def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
+        """None when no live sandbox has this id."""
+        ...
+
+
+class Authenticator(Protocol):
+    """Knows API keys."""
+
+    async def authenticate(self, secret: str, /) -> Principal:
+        """Raises Unauthenticated."""
+        ...
+
+
+class Answer(Protocol):
+    """An error as an HTTP answer."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class ErrorRenderer(Protocol):
+    """Turns an error into the API's own form."""
+
+    def __call__(self, error: AtollError, request_id: str, /, status: int | None = None) -> Answer: ...

@@ -1,0 +1,13 @@
+"""Faults of the data plane's upstream side."""
+
+from __future__ import annotations
+
+from atolld.foundation.errors import GuestUnreachable
+
+
+class UpstreamBroken(GuestUnreachable):
+    """The sandbox's side broke the connection or HTTP. `nothing_received`: before the first byte of an answer."""
+
+    def __init__(self, message: str, *, nothing_received: bool = False) -> None:
+        super().__init__(message)
+        self.nothing_received = nothing_received

@@ -1,0 +1,189 @@
+"""Which headers pass between a client and a sandbox, in either direction. Pure; names are in lower case throughout.
+
+The sandbox is hostile: it never gets a credential of ours, and what it answers cannot act on the API's own origin.
+
+- Towards the sandbox: API keys, cookies and everything hop-by-hop are removed. `Authorization` passes to an agent only
+  as Basic (it names the user), to a port only when it is not what the API key came in.
+- From an agent: only headers of a short list pass.
+- From a port: all pass but hop-by-hop ones, cookies, and those that change how a browser treats the whole origin. A
+  Content-Security-Policy puts the page into an origin of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from atolld.foundation.errors import Unauthenticated
+from atolld.gateway.route import Door, Route
+
+Headers = list[tuple[bytes, bytes]]
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+
+_NEVER_TO_SANDBOX = HOP_BY_HOP | {b"x-api-key", b"x-access-token", b"cookie", b"host", b"expect", b"content-length"}
+_OURS = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix", b"forwarded")
+
+_FROM_AGENT = frozenset(
+    (
+        b"accept-ranges",
+        b"atoll-replay-gap",
+        b"cache-control",
+        b"connect-accept-encoding",
+        b"connect-content-encoding",
+        b"content-disposition",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"etag",
+        b"last-modified",
+        b"retry-after",
+        b"vary",
+    )
+)
+_NEVER_FROM_PORT = HOP_BY_HOP | {
+    b"alt-svc",
+    b"clear-site-data",
+    b"public-key-pins",
+    b"service-worker-allowed",
+    b"set-cookie",
+    b"set-cookie2",
+    b"strict-transport-security",
+    b"x-request-id",
+}
+
+AGENT_POLICY = (b"content-security-policy", b"sandbox; default-src 'none'")
+PORT_POLICY = (
+    b"content-security-policy",
+    b"sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads",
+)
+NO_SNIFF = (b"x-content-type-options", b"nosniff")
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_KEY_PREFIXES = (b"e2b_", b"atoll_")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asked, as the sandbox's program is told. `scheme`: http or https."""
+
+    address: str
+    host: bytes
+    scheme: bytes
+
+
+def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The API key of a request: `X-API-Key`, or else `Authorization: Bearer`. Raises Unauthenticated without one."""
+    bearer = b""
+    for name, value in headers:
+        if name == b"x-api-key" and value:
+            return value.decode("latin-1").strip()
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            bearer = value[7:].strip()
+    if not bearer:
+        raise Unauthenticated("no API key was sent: put it into the header X-API-Key or 'Authorization: Bearer <key>'")
+    return bearer.decode("latin-1")
+
+
+def request_head(
+    method: bytes, route: Route, query: bytes, headers: Headers, client: Client, *, token: str, upgrade: bytes | None
+) -> tuple[bytes, bool]:
+    """The request's head as the sandbox gets it, without the framing of its body and without the empty line.
+
+    Also tells whether the client frames its body by chunks. `token`: the agent's, used for agent doors only.
+    """
+    to_agent = route.door is Door.NATIVE_AGENT
+    dropped = _NEVER_TO_SANDBOX.union(_OURS, _named_by_connection(headers))
+    has_key_header = any(name == b"x-api-key" and value for name, value in headers)
+    chunked = False
+    target = route.target + b"?" + query if query else route.target
+    host = b"agent" if to_agent else b"localhost:%d" % route.port
+    parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            chunked = True
+        if name in dropped:
+            continue
+        if name == b"authorization" and not _may_pass(value, to_agent, has_key_header):
+            continue
+        parts += (name, b": ", value, b"\r\n")
+    if to_agent:
+        parts += (b"x-access-token: ", token.encode("latin-1"), b"\r\n")
+    else:
+        parts += (b"x-forwarded-for: ", client.address.encode("latin-1"), b"\r\n")
+        parts += (b"x-forwarded-host: ", client.host, b"\r\nx-forwarded-proto: ", client.scheme, b"\r\n")
+        parts += (b"x-forwarded-prefix: ", route.prefix, b"\r\n") if route.prefix else ()
+    if upgrade is not None:
+        parts += (b"connection: upgrade\r\nupgrade: ", upgrade, b"\r\n")
+    return b"".join(parts), chunked
+
+
+def response_headers(route: Route, headers: Headers, client: Client, *, with_length: bool) -> Headers:
+    """What the client gets of a sandbox's headers; `with_length`: whether a content length may pass."""
+    if route.door is Door.NATIVE_AGENT:
+        kept = [pair for pair in headers if pair[0] in _FROM_AGENT and _sound(pair)]
+        kept += (AGENT_POLICY, NO_SNIFF)
+    else:
+        dropped = _NEVER_FROM_PORT | _named_by_connection(headers)
+        kept = [pair for pair in headers if pair[0] not in dropped and _sound(pair)]
+        kept = [
+            (name, _relocated(value, route, client)) if name == b"location" else (name, value) for name, value in kept
+        ]
+        kept.append(PORT_POLICY)
+    if not with_length:
+        kept = [pair for pair in kept if pair[0] != b"content-length"]
+    return kept
+
+
+def upgrade_of(headers: Headers) -> bytes | None:
+    """The protocol a request asks to change to, None when it does not ask."""
+    upgrade = None
+    asked = False
+    for name, value in headers:
+        if name == b"upgrade":
+            upgrade = value
+        elif name == b"connection":
+            asked = asked or b"upgrade" in value.lower()
+    return upgrade if asked else None
+
+
+def _may_pass(value: bytes, to_agent: bool, has_key_header: bool) -> bool:
+    scheme, _, credentials = value.partition(b" ")
+    if to_agent:
+        return scheme.lower() == b"basic"
+    return has_key_header and not credentials.strip().startswith(_KEY_PREFIXES)
+
+
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
+    named = [value.lower() for name, value in headers if name == b"connection"]
+    if not named:
+        return frozenset()
+    return frozenset(token.strip() for value in named for token in value.split(b","))
+
+
+def _sound(pair: tuple[bytes, bytes]) -> bool:
+    return _NAME.fullmatch(pair[0]) is not None and _BAD_VALUE.search(pair[1]) is None
+
+
+def _relocated(value: bytes, route: Route, client: Client) -> bytes:
+    # A program that redirects to its own root does not know that it lives below a prefix.
+    for origin in (b"http://localhost:%d" % route.port, client.scheme + b"://" + client.host):
+        if value.startswith(origin + b"/"):
+            value = value[len(origin) :]
+    inside = value.startswith(b"/") and not value.startswith((b"//", route.prefix + b"/"))
+    return route.prefix + value if inside else value

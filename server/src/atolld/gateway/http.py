@@ -1,0 +1,274 @@
+"""The streaming reverse proxy: an ASGI application for requests that go into a sandbox.
+
+It stands before the API's own routing. A client that goes away closes the sandbox's side at once, and the other way
+round; neither side is read faster than the other takes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from atolld.core.lifecycle import SandboxState
+from atolld.foundation.aio import spawn
+from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound
+from atolld.foundation.ids import SandboxId
+from atolld.gateway.directory import Authenticator, Directory, Endpoint, ErrorRenderer
+from atolld.gateway.errors import UpstreamBroken
+from atolld.gateway.headers import Client, request_head, response_headers, secret_of, upgrade_of
+from atolld.gateway.pool import Pool
+from atolld.gateway.relay import relay
+from atolld.gateway.route import Door, Route, parse_native
+from atolld.gateway.server import EXTENSION, Wire
+from atolld.gateway.upstream import ResponseHead, UpstreamConnection
+
+log = logging.getLogger("atolld.gateway")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# Asked again on a fresh connection when a kept one turns out to be dead: doing these twice changes nothing.
+_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+class _ClientGone(Exception):
+    """Nobody is left to answer."""
+
+
+class Gateway:
+    """Carries requests to agents and ports. `directory` and `authenticator` are asked for every request."""
+
+    def __init__(
+        self, directory: Directory, authenticator: Authenticator, render: ErrorRenderer, pool: Pool | None = None
+    ) -> None:
+        self._directory = directory
+        self._authenticator = authenticator
+        self._render = render
+        self.pool = pool or Pool()
+
+    def sandbox_ended(self, id: SandboxId) -> None:
+        """Cut every stream of a sandbox that has ended: its own kernel is gone and will not say goodbye."""
+        self.pool.forget(id)
+
+    def close(self) -> None:
+        """Cut every stream."""
+        self.pool.close()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Answer one HTTP request whose path `route.is_native` said yes to."""
+        wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
+        exchange: _Exchange | None = None
+        try:
+            route = parse_native(scope["raw_path"])
+            endpoint = await self._admit(scope, route)
+            exchange = _Exchange(scope, receive, send, route, endpoint, self.pool, request_id, wire)
+            await exchange.run()
+        except _ClientGone:
+            log.debug("the client went away")
+        except AtollError as error:
+            await self._fail(error, exchange, send, wire, request_id)
+        except Exception:
+            if wire is not None and wire.closed:
+                # The transport learns of a vanished client before ASGI does, and then refuses to be written to.
+                wire.cut()
+                return
+            log.exception("the gateway failed unexpectedly", extra={"path": scope["path"][:200]})
+            message = f"the daemon failed unexpectedly; its log has the cause under request {request_id}"
+            await self._fail(Internal(message), exchange, send, wire, request_id)
+
+    async def _fail(
+        self, error: AtollError, exchange: _Exchange | None, send: Send, wire: Wire | None, request_id: str
+    ) -> None:
+        if exchange is not None and exchange.started:
+            log.info("a stream broke: %s", error.message)
+            _cut(wire)
+            return
+        answer = self._render(error, request_id)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _admit(self, scope: Scope, route: Route) -> Endpoint:
+        principal = await self._authenticator.authenticate(secret_of(scope["headers"]))
+        endpoint = self._directory.endpoint(route.sandbox_id)
+        if endpoint is None or endpoint.project_id != principal.project_id:
+            raise NotFound(f"there is no live sandbox {route.sandbox_id}")
+        if endpoint.state is not SandboxState.RUNNING:
+            raise FailedPrecondition(f"sandbox {route.sandbox_id} is {endpoint.state.value}, not running")
+        return endpoint
+
+
+def _cut(wire: Wire | None) -> None:
+    # An answer that is cut short must look cut short: without its last chunk, or shorter than its length.
+    if wire is None:
+        raise UpstreamBroken("the sandbox broke off its answer")
+    wire.cut()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: Route,
+        endpoint: Endpoint,
+        pool: Pool,
+        request_id: str,
+        wire: Wire | None,
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._route = route
+        self._endpoint = endpoint
+        self._pool = pool
+        self._request_id = request_id
+        self._wire = wire
+        self._client_gone = False
+        self.started = False
+
+    async def run(self) -> None:
+        upgrade = upgrade_of(self._scope["headers"])
+        if upgrade is not None and self._wire is not None:
+            await self._upgrade(upgrade, self._wire)
+            return
+        head, chunked = self._request_head(None)
+        connection, reused = await self._connect()
+        try:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGone
+            body, more = message.get("body", b""), message.get("more_body", False)
+            payload = head + self._framing(chunked, bool(body) or more) + _framed(body, chunked, not more)
+            repeatable = reused and not body and not more and self._scope["method"] in _REPEATABLE
+            connection.begin(self._scope["method"].encode(), payload)
+            if repeatable:
+                connection = await self._once_more_if_stale(connection, payload)
+            await self._relay(connection, chunked, more)
+        except BaseException:
+            connection.abort()
+            raise
+        if self._route.door is Door.NATIVE_AGENT and connection.reusable:
+            self._pool.give_back(self._route.sandbox_id, connection)
+        else:
+            connection.abort()
+
+    def _request_head(self, upgrade: bytes | None) -> tuple[bytes, bool]:
+        scope = self._scope
+        return request_head(
+            scope["method"].encode(),
+            self._route,
+            scope["query_string"],
+            scope["headers"],
+            self._client(),
+            token=self._endpoint.agent_token,
+            upgrade=upgrade,
+        )
+
+    def _client(self) -> Client:
+        host = next((value for name, value in self._scope["headers"] if name == b"host"), b"localhost")
+        peer = self._scope.get("client")
+        return Client(peer[0] if peer else "", host, self._scope.get("scheme", "http").encode())
+
+    def _framing(self, chunked: bool, has_body: bool) -> bytes:
+        if chunked:
+            return b"transfer-encoding: chunked\r\n\r\n"
+        for name, value in self._scope["headers"]:
+            if name == b"content-length":
+                return b"content-length: %b\r\n\r\n" % value
+        return b"\r\n"
+
+    async def _connect(self) -> tuple[UpstreamConnection, bool]:
+        id, endpoint = self._route.sandbox_id, self._endpoint
+        if self._route.door is not Door.NATIVE_AGENT:
+            return await self._pool.to_port(id, endpoint, self._route.port), False
+        kept = self._pool.idle_agent(id)
+        if kept is not None:
+            return kept, True
+        return await self._pool.to_agent(id, endpoint), False
+
+    async def _once_more_if_stale(self, connection: UpstreamConnection, payload: bytes) -> UpstreamConnection:
+        try:
+            await connection.response_head()
+        except UpstreamBroken as error:
+            if not error.nothing_received:
+                raise
+            connection.abort()
+            connection = await self._pool.to_agent(self._route.sandbox_id, self._endpoint)
+            connection.begin(self._scope["method"].encode(), payload)
+        return connection
+
+    async def _relay(self, connection: UpstreamConnection, chunked: bool, more: bool) -> None:
+        pump = spawn(self._pump(connection, chunked, more), name="gateway-pump", report=False)
+        try:
+            head = await connection.response_head()
+            if head.status == 101:
+                raise UpstreamBroken("the sandbox changed the protocol without being asked")
+            await self._start(head)
+            while chunk := await connection.read():
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b""})
+        except UpstreamBroken:
+            if self._client_gone:
+                raise _ClientGone from None
+            raise
+        finally:
+            pump.cancel()
+
+    async def _pump(self, connection: UpstreamConnection, chunked: bool, more: bool) -> None:
+        """Carry the request's body, then watch for the client's going away."""
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self._client_gone = True
+                    connection.abort()
+                    return
+                if more:
+                    more = message.get("more_body", False)
+                    await connection.write(_framed(message.get("body", b""), chunked, not more))
+        except UpstreamBroken:
+            # The reader of the answer gets the same error, or already has the whole answer.
+            return
+
+    async def _start(self, head: ResponseHead) -> None:
+        with_length = head.length is not None and head.status not in (204, 304)
+        headers = response_headers(self._route, head.headers, self._client(), with_length=with_length)
+        headers.append((b"x-request-id", self._request_id.encode()))
+        self.started = True
+        await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+
+    async def _upgrade(self, upgrade: bytes, wire: Wire) -> None:
+        head, _ = self._request_head(upgrade)
+        connection, _ = await self._connect()
+        try:
+            connection.begin(b"GET", head + b"\r\n")
+            answer = await connection.response_head()
+            headers = response_headers(self._route, answer.headers, self._client(), with_length=answer.status != 101)
+            if answer.status != 101:
+                await self._start(answer)
+                while chunk := await connection.read():
+                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await self._send({"type": "http.response.body", "body": b""})
+                connection.abort()
+                return
+        except BaseException:
+            connection.abort()
+            raise
+        self.started = True
+        parts = [b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: ", upgrade, b"\r\n"]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        await relay(wire.take_over(b"".join((*parts, b"\r\n"))), connection.detach())
+
+
+def _framed(body: bytes, chunked: bool, last: bool) -> bytes:
+    if not chunked:
+        return body
+    framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return framed + b"0\r\n\r\n" if last else framed

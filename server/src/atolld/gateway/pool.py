@@ -1,0 +1,140 @@
+"""Connections to each sandbox: idle ones kept for the next request, busy ones known so that they can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from atolld.foundation.errors import GuestUnreachable, PortNotOpen
+from atolld.foundation.ids import SandboxId
+from atolld.gateway.dial import Refused, dial
+from atolld.gateway.directory import Endpoint
+from atolld.gateway.route import AGENT_PORT
+from atolld.gateway.upstream import UpstreamConnection
+
+MAX_IDLE = 8
+# Shorter than the agent's own patience, so that a kept connection is not closed under a request.
+IDLE_S = 20.0
+
+
+@dataclass(slots=True)
+class _OfSandbox:
+    """The connections of one sandbox."""
+
+    idle: list[tuple[UpstreamConnection, asyncio.TimerHandle]] = field(default_factory=list)
+    all: set[UpstreamConnection] = field(default_factory=set)
+
+
+Dialer = Callable[[str, int, Callable[[UpstreamConnection], None] | None], Awaitable[UpstreamConnection]]
+
+
+class Pool:
+    """Every connection of the gateway towards sandboxes. `idle_s`: how long an unused one to an agent is kept."""
+
+    def __init__(self, *, idle_s: float = IDLE_S, max_idle: int = MAX_IDLE, dialer: Dialer = dial) -> None:
+        self._idle_s = idle_s
+        self._max_idle = max_idle
+        self._dial = dialer
+        self._sandboxes: dict[SandboxId, _OfSandbox] = {}
+
+    def connections(self) -> int:
+        """How many connections are open, idle ones included."""
+        return sum(len(known.all) for known in self._sandboxes.values())
+
+    def idle_agent(self, id: SandboxId) -> UpstreamConnection | None:
+        """A kept connection to the agent, the one used last first; None when there is none."""
+        known = self._sandboxes.get(id)
+        while known is not None and known.idle:
+            connection, timer = known.idle.pop()
+            timer.cancel()
+            if connection.alive:
+                return connection
+        return None
+
+    async def to_agent(self, id: SandboxId, endpoint: Endpoint) -> UpstreamConnection:
+        """A fresh connection to the agent. Raises GuestUnreachable."""
+        address, port = agent_address(endpoint)
+        try:
+            return await self._open(id, address, port)
+        except Refused:
+            raise GuestUnreachable("the sandbox's agent does not listen; the sandbox is starting or ending") from None
+
+    async def to_port(self, id: SandboxId, endpoint: Endpoint, port: int) -> UpstreamConnection:
+        """A fresh connection to a port of the sandbox, also one that listens on the sandbox's loopback only.
+
+        Raises PortNotOpen when nothing listens there, GuestUnreachable when the sandbox does not answer.
+        """
+        address, _ = agent_address(endpoint)
+        try:
+            return await self._open(id, address, port)
+        except Refused:
+            pass
+        connection = await self.to_agent(id, endpoint)
+        target, token = f"127.0.0.1:{port}", endpoint.agent_token
+        request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nX-Access-Token: {token}\r\n\r\n"
+        head = await connection.open_tunnel(request.encode())
+        status = head.split(b" ", 2)[1:2]
+        if status == [b"200"]:
+            return connection
+        connection.abort()
+        if status == [b"502"]:
+            raise PortNotOpen(f"nothing in the sandbox listens on port {port}", port=port)
+        raise GuestUnreachable(f"the agent refused a tunnel to port {port}: {head[:100].decode('latin-1')!r}")
+
+    def give_back(self, id: SandboxId, connection: UpstreamConnection) -> None:
+        """Keep a connection to the agent whose exchange is over, or close it when it cannot serve again."""
+        known = self._sandboxes.get(id)
+        if known is None or connection not in known.all or not connection.reusable or not connection.alive:
+            connection.abort()
+            return
+        connection.finish()
+        if len(known.idle) >= self._max_idle:
+            connection.abort()
+            return
+        timer = asyncio.get_running_loop().call_later(self._idle_s, connection.abort)
+        known.idle.append((connection, timer))
+
+    def forget(self, id: SandboxId) -> None:
+        """The sandbox has ended: cut every connection to it, also those in use."""
+        known = self._sandboxes.pop(id, None)
+        if known is None:
+            return
+        for _, timer in known.idle:
+            timer.cancel()
+        ended = GuestUnreachable("the sandbox ended while the request was in flight")
+        for connection in list(known.all):
+            connection.abort(ended)
+
+    def close(self) -> None:
+        """Cut everything."""
+        for id in list(self._sandboxes):
+            self.forget(id)
+
+    async def _open(self, id: SandboxId, address: str, port: int) -> UpstreamConnection:
+        def lost(connection: UpstreamConnection) -> None:
+            self._lost(id, connection)
+
+        connection = await self._dial(address, port, lost)
+        known = self._sandboxes.setdefault(id, _OfSandbox())
+        known.all.add(connection)
+        return connection
+
+    def _lost(self, id: SandboxId, connection: UpstreamConnection) -> None:
+        known = self._sandboxes.get(id)
+        if known is None:
+            return
+        known.all.discard(connection)
+        for entry in known.idle:
+            if entry[0] is connection:
+                entry[1].cancel()
+                known.idle.remove(entry)
+                break
+        if not known.all:
+            del self._sandboxes[id]
+
+
+def agent_address(endpoint: Endpoint) -> tuple[str, int]:
+    """Host and port of a sandbox's agent."""
+    host, colon, port = endpoint.address.partition(":")
+    return host, int(port) if colon else AGENT_PORT

@@ -1,0 +1,110 @@
+"""From a request's path, host or headers to the sandbox and port it is for. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote_to_bytes
+
+from atolld.foundation.errors import InvalidArgument, NotFound
+from atolld.foundation.ids import SandboxId, parse_sandbox_id
+
+AGENT_PORT = 49983
+
+_NATIVE = re.compile(rb"/v1/sandboxes/([^/]*)/(agent|ports)(?:/(.*))?", re.DOTALL)
+_HOST = re.compile(r"(\d{1,5})-([a-z][0-9a-z]{19})\.[a-z0-9.-]+(?::\d+)?", re.IGNORECASE)
+_UNSAFE_TARGET = re.compile(rb"[\x00-\x20\x7f-\xff]")
+
+
+class Door(StrEnum):
+    """Which convention a request came by; it decides who may pass and what is done to the headers."""
+
+    NATIVE_AGENT = "native_agent"
+    NATIVE_PORT = "native_port"
+    E2B = "e2b"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes: `target` is the path for the sandbox (no query), `prefix` what was cut off before it."""
+
+    door: Door
+    sandbox_id: SandboxId
+    port: int
+    target: bytes
+    prefix: bytes = b""
+
+
+def is_native(raw_path: bytes) -> bool:
+    """Whether the path belongs to the gateway; cheap, asked for every request."""
+    return raw_path.startswith(b"/v1/sandboxes/") and _NATIVE.fullmatch(raw_path) is not None
+
+
+def parse_native(raw_path: bytes) -> Route:
+    """The route of `/v1/sandboxes/{id}/agent/...` or `/v1/sandboxes/{id}/ports/{port}/...`, percent-escapes kept.
+
+    Raises NotFound when the id cannot be one, or for an agent path that only the daemon may call; InvalidArgument for a
+    bad port or a path with control or non-ASCII bytes.
+    """
+    match = _NATIVE.fullmatch(raw_path)
+    if match is None:
+        raise NotFound("there is no such path")
+    if _UNSAFE_TARGET.search(raw_path):
+        raise InvalidArgument("the path holds a byte that must be percent-encoded")
+    sandbox_id = _sandbox_id(match[1].decode("ascii"))
+    rest = match[3] or b""
+    if match[2] == b"agent":
+        if _is_private(rest):
+            raise NotFound("this path of the agent is the daemon's own")
+        return Route(Door.NATIVE_AGENT, sandbox_id, AGENT_PORT, b"/" + rest, raw_path[: match.end(2)])
+    port_text, _, target = rest.partition(b"/")
+    port = _port(port_text.decode("ascii"))
+    return Route(Door.NATIVE_PORT, sandbox_id, port, b"/" + target, raw_path[: match.end(2)] + b"/" + port_text)
+
+
+def parse_host(host: str, raw_path: bytes) -> Route | None:
+    """The route of a host `<port>-<sandbox id>.<domain>[:<port>]`; None when `host` has another form.
+
+    Raises InvalidArgument for a port outside 1 to 65535.
+    """
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return None
+    return Route(Door.E2B, SandboxId(match[2].lower()), _port(match[1]), raw_path)
+
+
+def parse_headers(headers: Iterable[tuple[bytes, bytes]], raw_path: bytes) -> Route | None:
+    """The route named by `E2b-Sandbox-Id` and `E2b-Sandbox-Port` (default: the agent); None without the first.
+
+    Header names must be in lower case. Raises NotFound for an id that cannot be one, InvalidArgument for a bad port.
+    """
+    sandbox_id = port = ""
+    for name, value in headers:
+        if name == b"e2b-sandbox-id":
+            sandbox_id = value.decode("latin-1")
+        elif name == b"e2b-sandbox-port":
+            port = value.decode("latin-1")
+    if not sandbox_id:
+        return None
+    return Route(Door.E2B, _sandbox_id(sandbox_id), _port(port) if port else AGENT_PORT, raw_path)
+
+
+def _sandbox_id(text: str) -> SandboxId:
+    try:
+        return parse_sandbox_id(text)
+    except InvalidArgument:
+        raise NotFound(f"there is no sandbox {text[:40]!r}") from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise InvalidArgument(f"{text[:20]!r} is not a port: a number from 1 to 65535 is expected")
+    return int(text)
+
+
+def _is_private(rest: bytes) -> bool:
+    # Whatever way the agent may read a path, none that could mean /init passes: it would change the agent's token.
+    plain = unquote_to_bytes(rest).strip(b"/").lower()
+    return plain == b"init" or b"/../" in plain or b"/./" in plain or plain.startswith((b"../", b"./"))
