@@ -82,10 +82,10 @@ def _parse(url: str | Path) -> URL:
         parsed = make_url(url)
     except ArgumentError as error:
         raise InvalidArgument(f"the database address is not a URL: {error}") from None
-    if parsed.drivername == "sqlite" and parsed.database:
+    if parsed.drivername == "sqlite" and parsed.database and not parsed.database.startswith((":", "file:")):
         return parsed
     if parsed.drivername in _POSTGRES:
         return parsed.set(drivername="postgresql+asyncpg")
     raise InvalidArgument(
-        f"the database address begins with {parsed.drivername}://; use sqlite:///<file> or postgresql://..."
+        f"the database address is {parsed.render_as_string()!r}; use sqlite:///<file> or postgresql://..."
     )
