@@ -56,11 +56,30 @@ async def test_a_build_takes_over_how_to_reach_packages_and_nothing_else(
     assert environment.variables == {"HTTPS_PROXY": "http://env-proxy.example:8080"}
     assert environment.sources[0].options == (("Signed-By", "/k.gpg"),)
     # What must not be found in the image: the mirror and the proxies, but not the public mirror's name.
-    assert environment.secrets_of_host == (
+    hosts = ("env-proxy.example", "mirror.corp.example", "proxy.example")
+    assert set(environment.secrets_of_host) == {
         "http://env-proxy.example:8080",
         "http://u:secret@proxy.example:3128",
-        "mirror.corp.example",
+        *(f"{before}{host}{after}" for host in hosts for before in ("//", "@") for after in ("/", ":")),
+    }
+
+
+async def test_a_mirror_or_proxy_on_the_machine_itself_is_no_word_to_search_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dump() -> str:
+        return 'Acquire::http::Proxy "http://127.0.0.1:3142";\n'
+
+    monkeypatch.setattr(build_environment, "_apt_config_dump", dump)
+    for name in build_environment._INHERITED_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    (tmp_path / "sources.list").write_text(
+        "deb http://localhost/debian bookworm main\ndeb http://apt/d bookworm main\n"
     )
+    (tmp_path / "sources.list.d").mkdir()
+    environment = await inherited_environment(release_of("debian", "bookworm"), tmp_path)
+    assert set(environment.secrets_of_host) == {"http://127.0.0.1:3142", "//apt/", "//apt:", "@apt/", "@apt:"}
 
 
 def test_without_the_setting_a_build_knows_the_public_mirror_only() -> None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from atolld.foundation.errors import FailedPrecondition
 from atolld.images.apt_sources import AptSource, mirror_hosts, read_sources, select_release
@@ -114,10 +115,15 @@ async def inherited_environment(release: Release, etc_apt: Path = Path("/etc/apt
     proxies = [value for name, value in settings if "proxy" in name.lower()] + [
         value for name, value in variables.items() if name.lower() != "no_proxy"
     ]
-    secrets = {host for host in mirror_hosts(sources) if host not in public} | {
-        value for value in proxies if len(value) > 6 and value != "DIRECT"
-    }
+    hosts = mirror_hosts(sources) | {host for proxy in proxies if (host := urlsplit(proxy).hostname)}
+    secrets = _in_urls(hosts - public) | {proxy for proxy in proxies if "://" in proxy}
     return BuildEnvironment(release, sources, tuple(options), variables, tuple(sorted(secrets)))
+
+
+def _in_urls(hosts: set[str]) -> set[str]:
+    # As part of a URL only: a mirror may be called `apt`, and that word is everywhere.
+    named = hosts - {"localhost", "127.0.0.1", "::1"}
+    return {f"{before}{host}{after}" for host in named for before in ("//", "@") for after in ("/", ":")}
 
 
 def _inherited_settings(dump: str) -> list[tuple[str, str]]:
