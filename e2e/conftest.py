@@ -50,8 +50,9 @@ class Daemon:
             **os.environ,
             "ATOLL_INSTANCE": self.instance,
             "ATOLL_STATE_DIR": str(self.state_dir),
-            "ATOLL_PORT": str(self.port),
-            "ATOLL_CONFIG_DIR": str(self.state_dir / "client"),
+            "ATOLL_RUN_DIR": str(self.state_dir / "run"),
+            "ATOLL_BIND_PORT": str(self.port),
+            "ATOLL_CONFIG": str(self.state_dir / "client.json"),
             **self.settings,
         }
 
