@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sdk.tests.fake_daemon import FakeDaemon
 
 from atoll import Config
-
-from .fake_daemon import FakeDaemon
 
 
 @pytest.fixture(autouse=True)

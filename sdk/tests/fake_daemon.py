@@ -65,6 +65,7 @@ class Seen:
 
     method: str
     path: str
+    query: str
     params: dict[str, str]
     headers: dict[str, str]
     body: bytes
@@ -155,6 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.seen = Seen(
             self.command,
             unquote(parts.path),
+            parts.query,
             dict(parse_qsl(parts.query)),
             {name.lower(): value for name, value in self.headers.items()},
             self._read_body(),
@@ -217,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif rest.startswith("agent/"):
                 self._agent(rest.removeprefix("agent/"))
             elif rest.startswith("ports/"):
-                self._answer(418, b"port " + rest.encode())
+                self._answer(418, rest.encode())
             else:
                 self._sandbox(id, rest)
         else:
@@ -395,7 +397,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _filesystem(self, method: str, message: dict[str, Any]) -> None:
         files, dirs = self.daemon.files, self.daemon.dirs
-        path = message.get("path") or message.get("source")
+        path = str(message.get("path") or message.get("source"))
         if method == "MakeDir":
             if path in dirs:
                 self._agent_refuse(409, "already_exists", "directory already exists")

@@ -11,9 +11,6 @@ from atoll._errors import AtollError
 from atoll.cli import cp, doctor, execute, key, machine, run, sandbox, shell
 from atoll.cli.context import FAILED, OWN_FAILURE, Interrupted, Settings
 
-# Commands whose exit code is the command's in the sandbox: for them our own failures have a code that says so.
-_PASS_THROUGH = frozenset({"run", "exec", "shell"})
-
 EPILOG = """\b
 Examples:
   atoll run -- python3 -c 'print(6*7)'     one command in a sandbox of its own
@@ -34,7 +31,10 @@ Environment:
 @click.pass_context
 def cli(context: click.Context, api_url: str | None) -> None:
     """Isolated sandboxes for code nobody has read yet, on machines you own."""
-    context.obj = Settings(api_url)
+    settings: Settings = context.obj
+    settings.api_url = api_url
+    if context.invoked_subcommand == "run":
+        settings.own_failure = OWN_FAILURE
     if os.environ.get("NO_COLOR"):
         context.color = False
 
@@ -49,30 +49,30 @@ for _command in (execute.exec_, shell.shell, cp.cp):
 
 def run_command_line() -> None:
     """Parse the arguments, run the command, exit with its code."""
-    words = set(sys.argv[1:4])
-    own_failure = OWN_FAILURE if words & _PASS_THROUGH else FAILED
+    settings = Settings()
     try:
-        code = cli.main(standalone_mode=False, prog_name="atoll")
+        code = cli.main(standalone_mode=False, prog_name="atoll", obj=settings)
     except click.UsageError as error:
         error.show()
-        code = OWN_FAILURE if words & _PASS_THROUGH else error.exit_code
+        # A command may end with 2 itself.
+        code = settings.own_failure if settings.own_failure != FAILED else error.exit_code
     except click.ClickException as error:
         error.show()
-        code = own_failure
+        code = settings.own_failure
     except click.Abort:
         code = 130
     except Interrupted as interrupted:
         code = 128 + interrupted.signal_number
     except AtollError as error:
         complain(f"{error.message} [{error.code}]")
-        code = own_failure
+        code = settings.own_failure
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain once more while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:
         complain(str(error))
-        code = own_failure
+        code = settings.own_failure
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -30,11 +30,12 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
 
 
-@dataclass(frozen=True)
+@dataclass
 class Settings:
-    """The root's options."""
+    """The root's options. `own_failure`: the exit code for failures of ours, which differs where a command's counts."""
 
     api_url: str | None = None
+    own_failure: int = FAILED
 
     def config(self) -> Config:
         """The daemon to talk to. Raises InvalidArgument."""

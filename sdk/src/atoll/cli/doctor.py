@@ -79,9 +79,8 @@ def _print(checks: Sequence[Mapping[str, Any]], is_ok: bool) -> None:
             mark = click.style("FAIL ", fg="red")
         else:
             mark = click.style("warn ", fg="yellow")
-        click.echo(
-            mark + click.style(clean(str(check.get("name"))), bold=True) + f": {clean(str(check.get('summary')))}"
-        )
+        name, summary = clean(str(check.get("name"))), clean(str(check.get("summary")))
+        click.echo(mark + click.style(name, bold=True) + f": {summary}")
         remedy = check.get("remedy")
         if not check.get("ok") and remedy:
             for line in clean(str(remedy)).splitlines():

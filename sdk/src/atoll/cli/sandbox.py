@@ -10,14 +10,17 @@ import click
 from atoll._errors import NotFound
 from atoll._models import SandboxInfo
 from atoll._sync.sandbox import Sandbox
-from atoll.cli.context import FAILED, Settings, json_option
+from atoll.cli.context import FAILED, OWN_FAILURE, Settings, json_option
 from atoll.cli.options import create_arguments, pairs, sandbox_options
 from atoll.cli.output import age, clean, print_fields, print_json, print_table, size
 
 
 @click.group()
-def sandbox() -> None:
+@click.pass_context
+def sandbox(context: click.Context) -> None:
     """Sandboxes that stay until they are killed or their time is over."""
+    if context.invoked_subcommand in ("exec", "shell"):
+        context.obj.own_failure = OWN_FAILURE
 
 
 @sandbox.command(epilog="\b\nExample:\n  id=$(atoll sandbox create --timeout 3600 --metadata run=7)")
