@@ -25,16 +25,21 @@ class CgroupMode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CgroupLayout:
     """`roots`: controller -> directory its hierarchy is mounted at; on v2 each of them is the same. `hybrid`: v1 with a
-    v2 tree beside it.
+    v2 tree beside it. `others`: every other hierarchy; we set nothing there, but a runtime makes groups in all of them.
     """
 
     mode: CgroupMode
     roots: Mapping[str, Path]
     hybrid: bool = False
+    others: tuple[Path, ...] = ()
 
     def directories(self, path: str) -> list[Path]:
         """The directories that make up the group `path` (for example `/atoll/i3f`), each once."""
         return list(dict.fromkeys(root / path.lstrip("/") for root in self.roots.values()))
+
+    def everywhere(self, path: str) -> list[Path]:
+        """The group's directory in every hierarchy, ours first: what must be gone when the group is."""
+        return [*self.directories(path), *(root / path.lstrip("/") for root in self.others)]
 
     def directory(self, controller: str, path: str) -> Path:
         """The group's directory in the hierarchy of `controller`."""
@@ -61,7 +66,10 @@ def detect(mounts: Sequence[Mount], v2_controllers: Mapping[Path, str]) -> Cgrou
             return CgroupLayout(CgroupMode.V2, {name: root for name in NEEDED})
     missing = [name for name in NEEDED_V1 if name not in v1]
     if not missing:
-        return CgroupLayout(CgroupMode.V1, {name: v1[name] for name in NEEDED_V1}, hybrid=bool(v2))
+        roots = {name: v1[name] for name in NEEDED_V1}
+        targets = dict.fromkeys(mount.target for mount in mounts if mount.kind in ("cgroup", "cgroup2"))
+        others = tuple(target for target in targets if target not in roots.values())
+        return CgroupLayout(CgroupMode.V1, roots, hybrid=bool(v2), others=others)
     if v1 or v2:
         raise Unavailable(
             f"the cgroup controllers {', '.join(missing)} are not available; boot with "

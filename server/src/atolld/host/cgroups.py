@@ -160,14 +160,14 @@ class Cgroups:
     async def destroy(self, id: str) -> None:
         """Kill what is left and remove the group; gone is success. Raises OSError, TimeoutError (see `kill`)."""
         await self.kill(id)
-        for directory in self.layout.directories(self.path(id)):
+        for directory in self.layout.everywhere(self.path(id)):
             for group in (*_below(directory), directory):
                 await _remove(group)
 
     def list_owned(self) -> set[str]:
         """Ids of every group of this instance, in whichever hierarchy one is left."""
         found: set[str] = set()
-        for directory in self.layout.directories(self._parent):
+        for directory in self.layout.everywhere(self._parent):
             with contextlib.suppress(FileNotFoundError):
                 found.update(entry.name for entry in os.scandir(directory) if entry.is_dir())
         return found
@@ -176,7 +176,7 @@ class Cgroups:
         """Destroy every group and the instance's own. Idempotent. Raises OSError, TimeoutError."""
         for id in self.list_owned():
             await self.destroy(id)
-        for directory in self.layout.directories(self._parent):
+        for directory in self.layout.everywhere(self._parent):
             await _remove(directory)
 
     def _write_memory_v1(self, id: str, limit: int) -> None:
@@ -284,7 +284,8 @@ def _kill_member(pid: int, path: str) -> None:
         return
     try:
         # Checked with the descriptor open: the pid means this process for as long as it is.
-        if path in Path(f"/proc/{pid}/cgroup").read_text():
+        groups = [line.split(":", 2)[-1] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+        if any(group == path or group.startswith(f"{path}/") for group in groups):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):
         return
