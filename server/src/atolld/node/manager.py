@@ -200,7 +200,8 @@ class NodeManager:
         async with self._slots, CleanupStack() as undo:
             phases.end("queue")
             crash_point("launch.before_prepare")
-            prepared = await self._machine.prepare(what.id, what.layers, what.resources, driver.overhead, what.network)
+            overhead = driver.overhead(what.resources)
+            prepared = await self._machine.prepare(what.id, what.layers, what.resources, overhead, what.network)
             undo.push("surroundings", lambda: self._machine.release(prepared))
             phases.end("prepare")
             crash_point("launch.after_prepare")

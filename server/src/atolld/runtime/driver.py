@@ -143,9 +143,8 @@ class RuntimeDriver(Protocol):
         """Stable short name: `gvisor`, `container`, `fake`."""
         ...
 
-    @property
-    def overhead(self) -> Overhead:
-        """What one sandbox of this runtime takes besides the guest's own use."""
+    def overhead(self, resources: Resources) -> Overhead:
+        """What one sandbox with these bounds takes besides the guest's own use."""
         ...
 
     async def fingerprint(self) -> Fingerprint:

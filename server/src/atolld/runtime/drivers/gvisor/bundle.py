@@ -56,7 +56,7 @@ def bundle(spec: LaunchSpec) -> dict[str, object]:
             "cwd": "/",
             "noNewPrivileges": False,
             "capabilities": {kind: list(CAPABILITIES) for kind in ("bounding", "effective", "permitted")},
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": OPEN_FILES, "soft": OPEN_FILES}],
+            "rlimits": rlimits(spec),
         },
         "root": {"path": str(spec.rootfs), "readonly": False},
         "hostname": spec.hostname,
@@ -72,6 +72,12 @@ def bundle(spec: LaunchSpec) -> dict[str, object]:
             "cgroupsPath": spec.cgroup,
         },
     }
+
+
+def rlimits(spec: LaunchSpec) -> list[dict[str, object]]:
+    """Bounds of each process. The guest's kernel enforces the one on processes for every user but root."""
+    bounds = {"RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_NPROC": spec.resources.pids_max}
+    return [{"type": name, "hard": value, "soft": value} for name, value in bounds.items()]
 
 
 def environment(env: Mapping[str, str]) -> list[str]:

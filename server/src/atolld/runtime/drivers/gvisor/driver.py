@@ -15,11 +15,11 @@ from atolld.core.sandbox import Resources
 from atolld.foundation.errors import AlreadyExists, FailedPrecondition, Internal, NotFound, RuntimeUnusable
 from atolld.foundation.ids import SandboxId
 from atolld.host import procs
-from atolld.host.cgroups import CgroupLimits, Cgroups
+from atolld.host.cgroups import Cgroups
 from atolld.host.procs import ProcessIdentity
 from atolld.runtime.commands import Command, run_command, tail
 from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Overhead, Power, TaskState, TaskStats, TaskStatus
-from atolld.runtime.drivers.gvisor import state
+from atolld.runtime.drivers.gvisor import limits, state
 from atolld.runtime.drivers.gvisor.arguments import Runsc, config_file, error_log, panic_log
 from atolld.runtime.drivers.gvisor.binary import read_binary
 from atolld.runtime.drivers.gvisor.bundle import bundle
@@ -36,9 +36,6 @@ ISOLATION = (
     "gVisor: the guest's system calls are served by a kernel of its own in user space (the sentry), which itself may "
     "make only a few dozen of the host's, in empty namespaces without privileges"
 )
-# Memory: an idle sentry and gofer are charged 15 MiB of their own, a busy sentry (many files and connections) some 60.
-# Tasks: threads of the sentry and the gofer, and three of the host's for each guest address space.
-OVERHEAD = Overhead(memory_mib=64, tasks=512)
 # The kernel takes a killed process down in milliseconds, one with gigabytes of memory in tenths of a second.
 KILL_TIMEOUT_S = 10.0
 
@@ -57,9 +54,8 @@ class GvisorDriver:
     def name(self) -> str:
         return NAME
 
-    @property
-    def overhead(self) -> Overhead:
-        return OVERHEAD
+    def overhead(self, resources: Resources) -> Overhead:
+        return limits.overhead(resources)
 
     async def fingerprint(self) -> Fingerprint:
         if self._fingerprint is None:
@@ -86,13 +82,13 @@ class GvisorDriver:
         record = Record.from_handle(handle)
         if record.log is None or record.resources is None:
             raise FailedPrecondition(f"sandbox {record.id} was not created by this driver")
-        self._cgroups.set_limits(record.id, boot_limits(record.resources))
+        self._cgroups.set_limits(record.id, limits.boot(record.resources))
         command = Command(runsc.run(record.id, record.directory), record.log, found.cover, membarrier_filter())
         code = await run_command(command, self._settings.command_timeout_s)
         process = self._living(record) if code == 0 else None
         if process is None:
             raise Internal(f"gVisor did not start sandbox {record.id}: {_last_words(record, code)}")
-        self._cgroups.set_limits(record.id, limits(record.resources))
+        self._cgroups.set_limits(record.id, limits.running(record.resources))
         return replace(record, process=process, boot_id=current_boot_id()).to_handle(NAME)
 
     async def stop(self, handle: Handle, grace_s: float) -> None:
@@ -133,7 +129,7 @@ class GvisorDriver:
         record = Record.from_handle(handle)
         if status.state is TaskState.RUNNING and record.resources is not None:
             # The daemon may have died between the start and the return to the real limits.
-            self._cgroups.set_limits(record.id, limits(record.resources))
+            self._cgroups.set_limits(record.id, limits.running(record.resources))
         return status
 
     async def destroy(self, handle: Handle) -> None:
@@ -210,21 +206,6 @@ class GvisorDriver:
             procs.send_signal(process)
         await asyncio.gather(*(procs.wait_death(process, KILL_TIMEOUT_S) for process in own))
         await self._cgroups.kill(record.id)
-
-
-def boot_limits(resources: Resources) -> CgroupLimits:
-    """The limits while runsc starts.
-
-    It reads from them, once, what the guest sees: so the memory is the guest's alone, without our overhead. Starting
-    takes a tenth of a second of CPU time: a sandbox with a tenth of a core would need a second for it. Two cores change
-    nothing for the guest, because runsc shows at least two.
-    """
-    return CgroupLimits.of(replace(resources, cpu=max(resources.cpu, 2.0)), extra_pids=OVERHEAD.tasks)
-
-
-def limits(resources: Resources) -> CgroupLimits:
-    """The limits from then on."""
-    return CgroupLimits.of(resources, extra_memory_mib=OVERHEAD.memory_mib, extra_pids=OVERHEAD.tasks)
 
 
 def keep_tmp_on_disk(rootfs: Path) -> None:
