@@ -8,7 +8,6 @@ cd "$(dirname "$0")/.."
 
 cache=${ATOLL_CACHE_DIR:-/var/cache/atoll}/agent
 used=${ATOLL_CACHE_DIR:-/var/cache/atoll}/bin/atoll-agent
-cargo=$(command -v cargo || echo "${CARGO_HOME:-$HOME/.cargo}/bin/cargo")
 
 # By name and content of everything that goes into the binary.
 digest=$(cd agent && find . \( -path ./target -o -path ./fuzz -o -path ./tests -o -path ./benches \) -prune -o -type f -print0 |
@@ -18,9 +17,8 @@ binary=$cache/$digest/atoll-agent
 as_root() { if ((EUID == 0)); then "$@"; else sudo -- "$@"; fi; }
 
 if [[ ! -x $binary ]]; then
-    echo "agent: building it with $("$cargo" --version)" >&2
-    (cd agent && "$cargo" build --release --locked --quiet) >&2
-    built=agent/target/release/atoll-agent
+    echo 'agent: building it' >&2
+    built=$(agent/build.sh)
     # The agent runs in any image, so it must not look for a libc there.
     if LC_ALL=C readelf --program-headers "$built" | grep -q INTERP; then
         echo "agent: $built is not static" >&2

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced: runs the steps of a target and tells what each is for and how long it took.
 
 as_root() { if ((EUID == 0)); then "$@"; else sudo -- "$@"; fi; }
