@@ -129,6 +129,9 @@ class Creation:
             crash_point("create.after_launch")
             sandbox = await self._publish(live, launched)
             crash_point("create.after_running")
+            if live.abort is not None:
+                # It was given up while its row was written.
+                raise self._given_up(live)
             return sandbox
         except _REFUSALS as refusal:
             await self._forget(live, refusal)

@@ -74,8 +74,13 @@ class Expiry:
 
     def _fire(self) -> None:
         now = self._clock.now()
-        while self._heap and self._heap[0][0] <= now:
-            at, id = heapq.heappop(self._heap)
-            if self._due_at.get(id) == at:
+        while self._heap:
+            at, id = self._heap[0]
+            current = self._due_at.get(id) == at
+            if current and at > now:
+                return
+            # Replaced and cancelled times go as they come to the top: a heap of nothing else would keep waking us.
+            heapq.heappop(self._heap)
+            if current:
                 del self._due_at[id]
                 self._on_due(id)

@@ -86,10 +86,17 @@ class Flights:
         except asyncio.CancelledError:
             if flight.waiters == 1 and not flight.delivered:
                 flight.abandoned = True
+                flight.task.add_done_callback(_nobody_waits)
                 self._on_abandoned(flight)
             raise
         finally:
             flight.waiters -= 1
+
+
+def _nobody_waits(task: asyncio.Task[Sandbox]) -> None:
+    # Its error is only that it was given up; taken here, or the event loop would report it as lost.
+    if not task.cancelled():
+        task.exception()
 
 
 def make_claim(key: str | None, spec: SandboxSpec, now: float) -> Claim | None:

@@ -83,11 +83,9 @@ class Sandboxes:
         close.
         """
         self._closing = True
-        for live in self._table:
-            if live.state is SandboxState.CREATING:
-                live.give_up(EndReason.SHUTDOWN, "the daemon was stopped")
         for draft in self._drafts.values():
-            draft.give_up(EndReason.SHUTDOWN, "the daemon was stopped")
+            if draft.state is SandboxState.CREATING:
+                draft.give_up(EndReason.SHUTDOWN, "the daemon was stopped")
         creates = [flight.task for flight in self._drafts if flight.task is not None]
         if creates:
             await asyncio.wait(creates)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -61,6 +62,26 @@ class FakeTemplates:
             return self._all[name]
         except KeyError:
             raise NotFound(f"there is no template {name!r}") from None
+
+
+class RecordedTelemetry:
+    """Keeps what it is told: `counts` by name and sorted labels, `observed` values by name."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+        self.observed: defaultdict[str, list[tuple[float, Mapping[str, str]]]] = defaultdict(list)
+
+    def count(self, name: str, labels: Mapping[str, str]) -> None:
+        """See `Telemetry.count`."""
+        self.counts[name, tuple(sorted(labels.items()))] += 1
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str]) -> None:
+        """See `Telemetry.observe`."""
+        self.observed[name].append((value, labels))
+
+    def counted(self, name: str, **labels: str) -> int:
+        """How often `name` was counted with exactly these labels."""
+        return self.counts[name, tuple(sorted(labels.items()))]
 
 
 @dataclass(slots=True)

@@ -68,7 +68,7 @@ class FakeNode:
 
     Script: `gates[verb]` holds the next calls of a verb (`launch` before anything is made, `launched` when it is made,
     `terminate`, `usage`, ...); `failures[verb]` are raised by the next calls, in order; `max_sandboxes` is the room.
-    `calls` lists what was called, in order.
+    `calls` lists what was called and `launches` what was asked for, in order.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class FakeNode:
         self.gates: dict[str, Gate] = {}
         self.failures: dict[str, list[Exception]] = defaultdict(list)
         self.calls: list[tuple[str, SandboxId]] = []
+        self.launches: list[Launch] = []
         self._clock = clock
         self._runtime = runtime
         self._started: dict[SandboxId, float] = {}
@@ -124,6 +125,7 @@ class FakeNode:
     async def launch(self, what: Launch) -> Launched:
         """See `Node.launch`."""
         self.calls.append(("launch", what.id))
+        self.launches.append(what)
         if what.runtime != self._runtime:
             raise NotFound(f"there is no runtime {what.runtime!r}; this machine has: {self._runtime}")
         if len(self.machine.sandboxes) + self._launching >= self.max_sandboxes:
