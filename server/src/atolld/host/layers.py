@@ -137,7 +137,8 @@ class Layers:
     async def destroy(self, layer: Layer) -> None:
         """Remove the layer and all it holds, without writing out what is still in memory. Gone is success.
 
-        Raises OSError: EBUSY while something (an overlay, a process) still uses it.
+        Under an overlay that was detached it is gone from the tree at once, and from the disk with its last user.
+        Raises OSError: EBUSY while a process works in it directly.
         """
         await asyncio.to_thread(self._destroy, layer)
 

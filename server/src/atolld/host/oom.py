@@ -14,6 +14,9 @@ from atolld.host.cgroups import Cgroups
 _IN_MODIFY = 0x2
 _IN_NONBLOCK = 0o4000
 _IN_CLOEXEC = 0o2000000
+# Together one second: a large process takes a while to die.
+_SETTLE_TRIES = 50
+_SETTLE_PAUSE_S = 0.02
 
 
 async def oom_kills(cgroups: Cgroups, id: str) -> AsyncIterator[int]:
@@ -34,12 +37,22 @@ async def oom_kills(cgroups: Cgroups, id: str) -> AsyncIterator[int]:
             changed.clear()
             with contextlib.suppress(BlockingIOError):
                 os.read(event, 4096)
-            count = cgroups.oom_kills(id)
+            count = await _grown(cgroups, id, known)
             if count > known:
                 known = count
                 yield count
             elif not cgroups.layout.directory("memory", cgroups.path(id)).exists():
                 return
+
+
+async def _grown(cgroups: Cgroups, id: str, known: int) -> int:
+    """The count once it is above `known`: version 1 tells of the shortage shortly before it kills."""
+    for _ in range(_SETTLE_TRIES):
+        count = cgroups.oom_kills(id)
+        if count > known:
+            return count
+        await asyncio.sleep(_SETTLE_PAUSE_S)
+    return known
 
 
 def _watch(cgroups: Cgroups, id: str, descriptors: contextlib.ExitStack) -> int:

@@ -66,26 +66,27 @@ class RootFilesystems:
         await asyncio.to_thread(_mount, target, options)
         return target
 
-    async def unmount(self, id: str) -> None:
+    async def unmount(self, id: str, *, detach: bool = True) -> None:
         """Unmount the overlay and remove its mount point; gone is success. Its processes should be dead.
 
-        Tries for a second; a mount that is busy even then is detached: it leaves the tree at once, and the kernel ends
-        it with its last user. That is logged, because until then the writable layer cannot be destroyed.
+        Tries for a second. What is busy even then is detached and logged: it leaves the tree at once, and the kernel
+        ends it with its last user. With `detach` False (the writable layer is to be saved whole) it stays as it is.
 
-        Raises OSError.
+        Raises OSError (EBUSY only with `detach` False).
         """
         target = self.path(id)
-        for _ in range(_UNMOUNT_TRIES):
+        for left in reversed(range(_UNMOUNT_TRIES)):
             try:
                 await asyncio.to_thread(mounts.unmount, target)
                 break
             except OSError as error:
-                if error.errno != errno.EBUSY:
+                if error.errno != errno.EBUSY or (left == 0 and not detach):
                     raise
-            await asyncio.sleep(_UNMOUNT_PAUSE_S)
-        else:
-            log.warning("root file system of %s is still in use; detaching it", id)
-            await asyncio.to_thread(mounts.detach, target)
+            if left == 0:
+                log.warning("root file system of %s is still in use; detaching it", id)
+                await asyncio.to_thread(mounts.detach, target)
+            else:
+                await asyncio.sleep(_UNMOUNT_PAUSE_S)
         with contextlib.suppress(FileNotFoundError):
             target.rmdir()
         with contextlib.suppress(OSError):

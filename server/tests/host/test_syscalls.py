@@ -1,0 +1,30 @@
+"""Failures carry their errno and the path."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from atolld.host import syscalls
+
+
+def test_a_refused_mount_names_its_target(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        syscalls.mount("none", tmp_path / "missing", "tmpfs")
+    assert caught.value.errno in (errno.ENOENT, errno.EPERM)
+    assert caught.value.filename == str(tmp_path / "missing")
+
+
+@pytest.mark.real
+def test_an_unknown_overlay_option_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nonsense"):
+        syscalls.mount_overlay(tmp_path, [("nonsense", "1")], 0)
+
+
+def test_umount_does_not_follow_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/proc")
+    with pytest.raises(OSError, match="umount"):
+        syscalls.umount(tmp_path / "link")
+    assert Path("/proc/self").exists()
