@@ -81,6 +81,8 @@ class Dropped(Exception):
 class FakeDaemon:
     """`url` is where it listens. `scripts` maps a command's text (its words joined by spaces) to what it does.
 
+    The events are set when a process started, was signalled, got input, or its terminal got a size.
+    `machine` maps a path to the JSON that it answers with.
     `answers` maps "METHOD /path" to a list of (status, headers, body) that are given first, one for each request.
     """
 
@@ -95,6 +97,11 @@ class FakeDaemon:
         self.seen: list[Seen] = []
         self.answers: dict[str, list[tuple[int, dict[str, str], bytes]]] = {}
         self.connections = 0
+        self.started = threading.Event()
+        self.signalled = threading.Event()
+        self.typed = threading.Event()
+        self.resized = threading.Event()
+        self.machine: dict[str, Any] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.daemon_ref = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -222,6 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(418, rest.encode())
             else:
                 self._sandbox(id, rest)
+        elif path in self.daemon.machine:
+            self._json(self.daemon.machine[path])
+        elif path.startswith("/v1/keys/"):
+            self._answer(204)
         else:
             self._refuse(404, "not_found", f"there is no {path}")
 
@@ -280,6 +291,7 @@ class _Handler(BaseHTTPRequestHandler):
         pid = 100 + len(self.daemon.processes)
         process = FakeProcess(pid, message["tag"], message, script)
         self.daemon.processes[pid] = process
+        self.daemon.started.set()
         if script.cut_before_start:
             raise Dropped
         self._play(process, 0)
@@ -361,12 +373,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._agent_refuse(500, "internal", "stdin is not enabled")
                 return
             process.stdin += base64.b64decode(next(iter(message["input"].values())))
+            self.daemon.typed.set()
         elif method == "CloseStdin":
             process.stdin_closed.set()
         elif method == "Update":
             process.sizes.append(message["pty"]["size"])
+            self.daemon.resized.set()
         elif method == "Signal":
             process.signals.append(message["signal"])
+            self.daemon.signalled.set()
             if message["signal"] == "SIGKILL":
                 process.killed.set()
                 process.stdin_closed.set()

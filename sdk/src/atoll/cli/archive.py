@@ -37,10 +37,11 @@ def send(sandbox: Sandbox, source: Path, target: str, user: str | None, report: 
     process = sandbox.start(["tar", "-xf", "-", "-C", target], user=user, stdin=True)
     writer = _StdinWriter(process, report)
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", io.BufferedWriter(writer, COPY_BYTES)), mode="w|") as tar:
+        buffered = io.BufferedWriter(writer, COPY_BYTES)
+        with tarfile.open(fileobj=cast("IO[bytes]", buffered), mode="w|") as tar:
             for name in sorted(os.listdir(source)):
                 tar.add(source / name, arcname=name)
-            assert tar.fileobj is not None
+        buffered.flush()
         writer.finish()
     except BaseException:
         process.kill()

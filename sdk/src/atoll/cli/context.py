@@ -69,6 +69,7 @@ class Deferral:
     def __init__(self) -> None:
         self._held = False
         self._waiting: int | None = None
+        self._handler: Callable[[int], None] = _interrupt
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -84,12 +85,29 @@ class Deferral:
         if self._waiting is not None:
             raise Interrupted(self._waiting)
 
+    @contextmanager
+    def handled_by(self, handler: Callable[[int], None]) -> Iterator[None]:
+        """Within this block signals, one that was put off included, go to `handler`; it runs in the main thread."""
+        self._handler = handler
+        try:
+            if self._waiting is not None:
+                handler(self._waiting)
+            yield
+        finally:
+            self._handler = _interrupt
+
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
         if self._held and self._waiting is None:
             self._waiting = number
-            return
-        raise Interrupted(number)
+        elif self._held:
+            _interrupt(number)
+        else:
+            self._handler(number)
+
+
+def _interrupt(number: int) -> None:
+    raise Interrupted(number)
 
 
 def start_thread(name: str, function: Callable[[], None]) -> None:

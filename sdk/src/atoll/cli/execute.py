@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import click
 
-from atoll._errors import Timeout
+from atoll._errors import AtollError, NotFound, Timeout
 from atoll._sync.process import Process
 from atoll._sync.sandbox import Sandbox
-from atoll.cli.context import TIMED_OUT, Interrupted, Settings, interruptible, json_option
+from atoll.cli.context import TIMED_OUT, Interrupted, Settings, interruptible, json_option, start_thread
 from atoll.cli.options import command_options, pairs
 from atoll.cli.output import note, print_json
 from atoll.cli.pump import exit_code, pump
@@ -51,30 +52,48 @@ def exec_(
     sandbox = Sandbox.connect(id, config=settings.config())
     envs = pairs(env, "--env")
     forward = not (options["no_stdin"] or detach or as_json)
-    process = start(sandbox, command, options, timeout_s=timeout, stdin=forward, envs=envs)
-    if detach:
-        process.disconnect()
-        print_json({"pid": process.pid}) if as_json else click.echo(process.pid)
-        return 0
-    try:
-        return _json(process) if as_json else _attached(process, forward)
-    except Timeout as error:
-        click.echo(f"atoll: {error.message}", err=True)
-        return TIMED_OUT
-
-
-def _attached(process: Process, forward: bool) -> int:
-    with interruptible():
-        try:
-            return pump(process, forward_stdin=forward)
-        except Interrupted as interrupted:
-            process.send_signal("SIGINT" if interrupted.signal_number == 2 else "SIGTERM")
-            note("interrupted; once more to kill it")
+    with interruptible() as deferral:
+        with deferral.hold():
+            process = start(sandbox, command, options, timeout_s=timeout, stdin=forward, envs=envs)
+        if detach:
+            process.disconnect()
+            print_json({"pid": process.pid}) if as_json else click.echo(process.pid)
+            return 0
+        with deferral.handled_by(_Forwarder(process)):
             try:
-                return pump(process, forward_stdin=False)
-            except Interrupted:
-                process.kill()
-                raise
+                return _json(process) if as_json else pump(process, forward_stdin=forward)
+            except Timeout as error:
+                click.echo(f"atoll: {error.message}", err=True)
+                return TIMED_OUT
+
+
+class _Forwarder:
+    """Hands signals on to the command: the first as it is, the second as SIGKILL; the third ends this program.
+
+    From a thread of its own: raised in the middle of reading, an interruption would lose what was just read.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._count = 0
+
+    def __call__(self, number: int) -> None:
+        self._count += 1
+        if self._count > 2:
+            raise Interrupted(number)
+        name = signal.Signals(number).name if self._count == 1 else "SIGKILL"
+        start_thread("signal", lambda: self._send(name))
+
+    def _send(self, name: str) -> None:
+        try:
+            self._process.send_signal(name)
+        except NotFound:
+            return
+        except AtollError as error:
+            click.echo(f"atoll: {name} could not be sent: {error.message}", err=True)
+            return
+        if self._count == 1:
+            note(f"atoll: sent {name} to the command; once more to kill it")
 
 
 def _json(process: Process) -> int:

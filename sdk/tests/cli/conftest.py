@@ -1,0 +1,47 @@
+"""The command line, run in this process against the fake daemon."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sdk.tests.fake_daemon import FakeDaemon
+
+from atoll.cli.app import run_command_line
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Atoll = Callable[..., Outcome]
+
+
+@pytest.fixture
+def atoll(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Atoll:
+    monkeypatch.setenv("ATOLL_API_URL", daemon.url)
+    monkeypatch.setenv("ATOLL_API_KEY", "key")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: str, stdin: bytes = b"") -> Outcome:
+        source = tmp_path / "stdin"
+        source.write_bytes(stdin)
+        monkeypatch.setattr(sys, "argv", ["atoll", *arguments])
+        with source.open("rb") as opened, pytest.raises(SystemExit) as caught:
+            monkeypatch.setattr(sys, "stdin", opened)
+            run_command_line()
+        code = caught.value.code
+        assert isinstance(code, int)
+        return Outcome(code, *capfd.readouterr())
+
+    return run
