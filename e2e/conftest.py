@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -10,14 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
-from atoll import Sandbox
+from atoll import Config, Sandbox
 from e2e import census
 
 START_TIMEOUT_S = 90
@@ -55,6 +54,10 @@ class Daemon:
             "ATOLL_CONFIG": str(self.state_dir / "client.json"),
             **self.settings,
         }
+
+    @property
+    def config(self) -> Config:
+        return Config(api_url=self.url, api_key=self.key)
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -124,14 +127,25 @@ class Daemon:
         assert self.process is not None
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
-    def api(self, method: str, path: str, **more: object) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.key}", **(more.pop("headers", None) or {})}  # type: ignore[dict-item]
-        return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60, **more)  # type: ignore[arg-type]
+    def api(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str | bytes] | None = None,
+        json: object = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        sent = {"authorization": f"Bearer {self.key}".encode()}
+        sent |= {name: value.encode() if isinstance(value, str) else value for name, value in (headers or {}).items()}
+        body = {"content": content} if content is not None else {} if json is None else {"json": json}
+        raw = [(name.encode(), value) for name, value in sent.items()]
+        return httpx.request(method, f"{self.url}{path}", headers=raw, timeout=60, **body)
 
     def events(self, sandbox_id: str) -> list[dict[str, object]]:
         answer = self.api("GET", f"/v1/events?sandbox_id={sandbox_id}")
         answer.raise_for_status()
-        return list(json.loads(answer.text)["items"])
+        return list(answer.json()["items"])
 
 
 def make_daemon(base: Path, **settings: str) -> Iterator[Daemon]:
@@ -167,13 +181,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def client(daemon: Daemon) -> dict[str, str]:
-    """What `Sandbox.create` needs to speak to the shared daemon."""
-    return {"api_url": daemon.url, "api_key": daemon.key}
+def client(daemon: Daemon) -> Config:
+    """How clients reach the shared daemon."""
+    return daemon.config
 
 
 @pytest.fixture
-def gvisor(client: dict[str, str]) -> Iterator[Sandbox]:
+def gvisor(client: Config) -> Iterator[Sandbox]:
     """One gVisor sandbox of the shared daemon."""
-    with Sandbox.create(runtime="gvisor", **client) as sandbox:
+    with Sandbox.create(runtime="gvisor", config=client) as sandbox:
         yield sandbox

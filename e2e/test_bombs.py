@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from atoll import AtollError, Sandbox
+from atoll import AtollError, Config, Sandbox
 from e2e.conftest import Daemon
 
 HEALTH_BOUND_S = 0.1
@@ -44,20 +44,20 @@ def watched(daemon: Daemon, neighbour: Sandbox) -> Iterator[None]:
 
 
 @pytest.fixture
-def neighbour(client: dict[str, str]) -> Iterator[Sandbox]:
-    with Sandbox.create(**client) as sandbox:
+def neighbour(client: Config) -> Iterator[Sandbox]:
+    with Sandbox.create(config=client) as sandbox:
         yield sandbox
 
 
-def test_a_fork_bomb(daemon: Daemon, client: dict[str, str], neighbour: Sandbox) -> None:
-    with Sandbox.create(pids_max=128, **client) as sb, watched(daemon, neighbour):
+def test_a_fork_bomb(daemon: Daemon, client: Config, neighbour: Sandbox) -> None:
+    with Sandbox.create(pids_max=128, config=client) as sb, watched(daemon, neighbour):
         process = sb.start(["sh", "-c", "b() { b | b & }; b; sleep 8"])
         time.sleep(6)
         process.disconnect()
 
 
-def test_a_memory_bomb_ends_with_the_reason(daemon: Daemon, client: dict[str, str], neighbour: Sandbox) -> None:
-    sb = Sandbox.create(memory_mib=256, **client)
+def test_a_memory_bomb_ends_with_the_reason(daemon: Daemon, client: Config, neighbour: Sandbox) -> None:
+    sb = Sandbox.create(memory_mib=256, config=client)
     with watched(daemon, neighbour):
         code = "b=[]\nwhile True: b.append(bytearray(16*1024*1024))"
         try:
@@ -77,16 +77,16 @@ def test_a_memory_bomb_ends_with_the_reason(daemon: Daemon, client: dict[str, st
     sb.kill()
 
 
-def test_a_disk_bomb_gets_enospc(daemon: Daemon, client: dict[str, str], neighbour: Sandbox) -> None:
-    with Sandbox.create(disk_mib=256, **client) as sb, watched(daemon, neighbour):
+def test_a_disk_bomb_gets_enospc(daemon: Daemon, client: Config, neighbour: Sandbox) -> None:
+    with Sandbox.create(disk_mib=256, config=client) as sb, watched(daemon, neighbour):
         done = sb.run("dd if=/dev/zero of=/home/user/big bs=1M count=1000", timeout_s=60)
         assert done.exit_code != 0
         assert "No space left on device" in done.stderr
         assert sb.run("rm /home/user/big; echo ok > /home/user/small; cat /home/user/small").stdout == "ok\n"
 
 
-def test_a_flood_of_output(daemon: Daemon, client: dict[str, str], neighbour: Sandbox) -> None:
-    with Sandbox.create(**client) as sb, watched(daemon, neighbour):
+def test_a_flood_of_output(daemon: Daemon, client: Config, neighbour: Sandbox) -> None:
+    with Sandbox.create(config=client) as sb, watched(daemon, neighbour):
         before = daemon.rss_bytes()
         process = sb.start(["sh", "-c", "yes flood"])
         for count, _ in enumerate(process):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from atoll import Sandbox
+from atoll import Config, Sandbox
 from e2e.conftest import Daemon
 
 CONNECT = """
@@ -57,10 +57,10 @@ def test_the_kernel_is_the_guests(gvisor: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["gvisor", "container"])
-def test_host_files_and_processes_are_out_of_sight(daemon: Daemon, client: dict[str, str], runtime: str) -> None:
+def test_host_files_and_processes_are_out_of_sight(daemon: Daemon, client: Config, runtime: str) -> None:
     marker = daemon.state_dir / "host-secret"
     marker.write_text("top")
-    with Sandbox.create(runtime=runtime, **client) as sb:
+    with Sandbox.create(runtime=runtime, config=client) as sb:
         assert sb.run(f"sudo cat {marker}").exit_code != 0
         assert sb.run("sudo find / -xdev -name host-secret").stdout == ""
         pids = [int(name) for name in sb.run("ls /proc").stdout.split() if name.isdigit()]
@@ -71,11 +71,11 @@ def test_host_files_and_processes_are_out_of_sight(daemon: Daemon, client: dict[
 
 
 @pytest.mark.parametrize("runtime", ["gvisor", "container"])
-def test_host_neighbour_and_metadata_are_out_of_reach(daemon: Daemon, client: dict[str, str], runtime: str) -> None:
+def test_host_neighbour_and_metadata_are_out_of_reach(daemon: Daemon, client: Config, runtime: str) -> None:
     with (
         listener("0.0.0.0") as port,
-        Sandbox.create(runtime=runtime, **client) as neighbour,
-        Sandbox.create(runtime=runtime, **client) as sb,
+        Sandbox.create(runtime=runtime, config=client) as neighbour,
+        Sandbox.create(runtime=runtime, config=client) as sb,
     ):
         server = neighbour.start(["python3", "-m", "http.server", "8000", "--bind", "0.0.0.0"])
         own = sb.run("hostname -I").stdout.split()
@@ -108,8 +108,8 @@ def test_the_agent_binary_cannot_be_changed(gvisor: Sandbox) -> None:
     assert gvisor.run("true").exit_code == 0
 
 
-def test_no_internet_means_nothing_leaves(client: dict[str, str]) -> None:
-    with Sandbox.create(internet=False, **client) as sb:
+def test_no_internet_means_nothing_leaves(client: Config) -> None:
+    with Sandbox.create(internet=False, config=client) as sb:
         sb.files.write("/tmp/connect.py", CONNECT)
         said = sb.run(["python3", "/tmp/connect.py", "1.1.1.1:53", "8.8.8.8:53"], timeout_s=30).stdout
         assert "REACHED" not in said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from atoll import Sandbox
+from atoll import Config, Sandbox
 from e2e.conftest import Daemon
 
 MIB = 1024**2
@@ -23,9 +23,9 @@ def settle(daemon: Daemon, timeout_s: float = 30) -> None:
         last = now
 
 
-def test_fifty_at_once(daemon: Daemon, client: dict[str, str]) -> None:
+def test_fifty_at_once(daemon: Daemon, client: Config) -> None:
     def one(number: int) -> str:
-        with Sandbox.create(memory_mib=256, envs={"N": str(number)}, **client) as sb:
+        with Sandbox.create(memory_mib=256, envs={"N": str(number)}, config=client) as sb:
             return sb.run("echo $N").stdout.strip()
 
     with ThreadPoolExecutor(50) as pool:
@@ -49,13 +49,13 @@ def test_more_than_fits_is_refused_before_anything_is_made(own_daemon: Daemon) -
     assert len(listed) == 5
 
 
-def test_two_hundred_in_a_row_leave_nothing(daemon: Daemon, client: dict[str, str]) -> None:
+def test_two_hundred_in_a_row_leave_nothing(daemon: Daemon, client: Config) -> None:
     for _ in range(5):
-        Sandbox.create(**client).kill()
+        Sandbox.create(config=client).kill()
     settle(daemon)
     before, files, memory = daemon.census(), daemon.open_files(), daemon.rss_bytes()
     for number in range(200):
-        sb = Sandbox.create(memory_mib=128, **client)
+        sb = Sandbox.create(memory_mib=128, config=client)
         if number % 20 == 0:
             assert sb.run("echo x").stdout == "x\n"
         sb.kill()

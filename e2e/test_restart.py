@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
 import httpx
 import pytest
 
-from atoll import Sandbox
+from atoll import Sandbox, Stdout
 from e2e.conftest import Daemon
 
 CREATE_POINTS = [
@@ -32,27 +34,26 @@ KILL_POINTS = [
 
 @pytest.mark.parametrize("runtime", ["gvisor", "container"])
 def test_sandboxes_outlive_the_daemon(own_daemon: Daemon, runtime: str) -> None:
-    client = {"api_url": own_daemon.url, "api_key": own_daemon.key}
-    sb = Sandbox.create(runtime=runtime, timeout_s=300, metadata={"keep": "me"}, **client)
+    client = own_daemon.config
+    sb = Sandbox.create(runtime=runtime, timeout_s=300, metadata={"keep": "me"}, config=client)
     counter = sb.start(["sh", "-c", "i=0; while true; do echo $i; i=$((i+1)); sleep 0.05; done"])
     sb.files.write("/home/user/kept", "kept")
     expires_before = sb.info().expires_at
     own_daemon.kill_hard()
     own_daemon.start()
-    again = Sandbox.connect(sb.id, **client)
+    again = Sandbox.connect(sb.id, config=client)
     assert again.info().expires_at == expires_before
     assert again.files.read("/home/user/kept") == "kept"
     assert counter.pid in [one.pid for one in again.processes()]
-    first = next(event for event in again.attach(counter.pid) if getattr(event, "text", ""))
-    assert first.text
+    assert next(event for event in again.attach(counter.pid) if isinstance(event, Stdout)).data
     assert again.run("echo on").stdout == "on\n"
     again.kill()
     assert not own_daemon.census().processes
 
 
 def test_a_reader_goes_on_across_a_restart_without_loss(own_daemon: Daemon) -> None:
-    client = {"api_url": own_daemon.url, "api_key": own_daemon.key}
-    with Sandbox.create(**client) as sb:
+    client = own_daemon.config
+    with Sandbox.create(config=client) as sb:
         process = sb.start(["sh", "-c", "for i in $(seq 1 200); do echo $i; sleep 0.03; done"])
         lines = ""
         for event in process:
@@ -64,9 +65,9 @@ def test_a_reader_goes_on_across_a_restart_without_loss(own_daemon: Daemon) -> N
 
 
 def test_expiry_holds_across_a_restart(own_daemon: Daemon) -> None:
-    client = {"api_url": own_daemon.url, "api_key": own_daemon.key}
-    sb = Sandbox.create(timeout_s=5, **client)
-    late = Sandbox.create(timeout_s=60, **client)
+    client = own_daemon.config
+    sb = Sandbox.create(timeout_s=5, config=client)
+    late = Sandbox.create(timeout_s=60, config=client)
     own_daemon.kill_hard()
     time.sleep(6)
     own_daemon.start()
@@ -80,13 +81,10 @@ def test_expiry_holds_across_a_restart(own_daemon: Daemon) -> None:
 
 
 def test_a_sandbox_that_died_meanwhile_is_told(own_daemon: Daemon) -> None:
-    client = {"api_url": own_daemon.url, "api_key": own_daemon.key}
-    sb = Sandbox.create(**client)
+    client = own_daemon.config
+    sb = Sandbox.create(config=client)
     own_daemon.kill_hard()
     for process in own_daemon.census().processes:
-        import os
-        import signal
-
         os.kill(int(process.split(":")[0]), signal.SIGKILL)
     own_daemon.start()
     assert own_daemon.api("GET", f"/v1/sandboxes/{sb.id}").status_code == 404
@@ -113,10 +111,10 @@ def test_killed_while_creating(own_daemon: Daemon, point: str) -> None:
 
 @pytest.mark.parametrize("point", KILL_POINTS)
 def test_killed_while_killing(own_daemon: Daemon, point: str) -> None:
-    client = {"api_url": own_daemon.url, "api_key": own_daemon.key}
+    client = own_daemon.config
     own_daemon.kill_hard()
     own_daemon.start(crash=point)
-    sb = Sandbox.create(**client)
+    sb = Sandbox.create(config=client)
     with pytest.raises(httpx.TransportError):
         own_daemon.api("DELETE", f"/v1/sandboxes/{sb.id}")
     assert own_daemon.wait_end() == -9

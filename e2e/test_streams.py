@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from atoll import Sandbox
+from atoll import Config, Sandbox
 from e2e.conftest import Daemon
 
 GIB = 1024**3
 MIB = 1024**2
 
 
-def test_a_gibibyte_up_and_down(daemon: Daemon, client: dict[str, str], tmp_path: Path) -> None:
+def test_a_gibibyte_up_and_down(daemon: Daemon, client: Config, tmp_path: Path) -> None:
     source, back = tmp_path / "up", tmp_path / "down"
     block = bytes(range(256)) * 4096
     digest = hashlib.sha256()
@@ -24,7 +24,7 @@ def test_a_gibibyte_up_and_down(daemon: Daemon, client: dict[str, str], tmp_path
             digest.update(piece)
             file.write(piece)
     peak = base = daemon.rss_bytes()
-    with Sandbox.create(memory_mib=1024, disk_mib=4096, **client) as sb:
+    with Sandbox.create(memory_mib=1024, disk_mib=4096, config=client) as sb:
 
         def look(_done: int, _total: int | None = None) -> None:
             nonlocal peak
@@ -33,8 +33,8 @@ def test_a_gibibyte_up_and_down(daemon: Daemon, client: dict[str, str], tmp_path
         sb.files.upload(source, "/home/user/big", on_progress=look)
         assert sb.files.stat("/home/user/big").size == GIB
         sb.files.download("/home/user/big", back, on_progress=look)
-    with open(back, "rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == digest.hexdigest()
+    with open(back, "rb") as returned:
+        assert hashlib.file_digest(returned, "sha256").hexdigest() == digest.hexdigest()
     assert peak - base < 20 * MIB, f"the daemon grew by {(peak - base) / MIB:.1f} MiB"
 
 
@@ -50,10 +50,10 @@ def numbered(chunks: Iterator[bytes]) -> int:
     return expected
 
 
-def test_a_hundred_megabytes_to_a_slow_reader(daemon: Daemon, client: dict[str, str]) -> None:
+def test_a_hundred_megabytes_to_a_slow_reader(daemon: Daemon, client: Config) -> None:
     count = 13_000_000  # about 100 MB of decimal lines
     base = daemon.rss_bytes()
-    with Sandbox.create(**client) as sb:
+    with Sandbox.create(config=client) as sb:
         process = sb.start(["seq", "0", str(count - 1)])
 
         def slowly() -> Iterator[bytes]:

@@ -1,0 +1,1 @@
+"""Atoll against the bare runtime, in one run on one machine: `make bench`."""

@@ -1,0 +1,189 @@
+"""The operations, each timed in turn with its baseline, so that a machine that slows down slows both."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atoll import Config, Sandbox
+from bench.bare import BareRuntime
+
+MIB = 1024 * 1024
+ECHO = ["sh", "-c", "echo hi"]
+BUSY_WAIT = ["sleep", "3600"]
+
+SPAWN_IN_GUEST = """
+import os, time
+argv = ["/bin/true"]
+best = []
+for _ in range(30):
+    begun = time.perf_counter()
+    pid = os.posix_spawn("/bin/true", argv, {})
+    os.waitpid(pid, 0)
+    best.append(time.perf_counter() - begun)
+best.sort()
+print(best[len(best) // 2])
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report. `goal` is a bound on `ratio`, or on `extra` (seconds more than the baseline)."""
+
+    operation: str
+    baseline: str
+    ours_s: float
+    baseline_s: float
+    goal: str
+    met: bool
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return self.ours_s / self.baseline_s
+
+
+@dataclass
+class Pairs:
+    """Timings of ours and of the baseline, taken in turn."""
+
+    ours: list[float] = field(default_factory=list)
+    baseline: list[float] = field(default_factory=list)
+
+    def take(self, count: int, ours: Callable[[], float], baseline: Callable[[], float]) -> None:
+        """Add `count` pairs after one of each that is not counted."""
+        ours(), baseline()
+        for _ in range(count):
+            self.baseline.append(baseline())
+            self.ours.append(ours())
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        return statistics.median(self.ours), statistics.median(self.baseline)
+
+
+def timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def cold_create(client: Config, bare: BareRuntime, count: int) -> tuple[Row, dict[str, float]]:
+    """Create to first command's output against `runsc run` of that command."""
+    box = bare.prepare(ECHO)
+    phases: dict[str, list[float]] = {}
+
+    def ours() -> float:
+        begun = time.perf_counter()
+        sandbox = Sandbox.create(config=client)
+        if sandbox.run(ECHO).stdout != "hi\n":
+            raise RuntimeError("the sandbox did not say hi")
+        seconds = time.perf_counter() - begun
+        for name, value in (sandbox.info().timings_ms or {}).items():
+            phases.setdefault(name, []).append(value / 1000)
+        sandbox.kill()
+        return seconds
+
+    pairs = Pairs()
+    pairs.take(count, ours, lambda: bare.run(box))
+    mine, theirs = pairs.medians
+    row = Row(
+        "create to first output, nothing prepared",
+        "`runsc run sh -c 'echo hi'`",
+        mine,
+        theirs,
+        "≤ 1.15 ×",
+        mine <= 1.15 * theirs,
+    )
+    return row, {name: statistics.median(values) for name, values in phases.items()}
+
+
+def running_command(sandbox: Sandbox, bare: BareRuntime, count: int) -> list[Row]:
+    """A command in a running sandbox against `runsc exec`, and against the same spawn timed inside the guest."""
+    box = bare.prepare(BUSY_WAIT)
+    bare.start(box)
+    pairs = Pairs()
+    pairs.take(count, lambda: timed(lambda: sandbox.run(["/bin/true"])), lambda: bare.execute(box, ["/bin/true"]))
+    mine, theirs = pairs.medians
+    sandbox.files.write("/tmp/spawn.py", SPAWN_IN_GUEST)
+    inside = float(sandbox.run(["python3", "/tmp/spawn.py"]).stdout)
+    return [
+        Row(
+            "a command in a running sandbox", "`runsc exec /bin/true`", mine, theirs, "≤ 0.35 ×", mine <= 0.35 * theirs
+        ),
+        Row(
+            "the same",
+            "the same spawn, timed inside the guest",
+            mine,
+            inside,
+            "≤ 3 ms more",
+            mine - inside <= 0.003,
+            f"{(mine - inside) * 1000:.1f} ms more",
+        ),
+    ]
+
+
+def many_at_once(client: Config, bare: BareRuntime, count: int, parallel: int) -> Row:
+    """`count` sandboxes created, used and ended against as many bare runs at the parallelism of our own launches."""
+    boxes = [bare.prepare(ECHO) for _ in range(count)]
+
+    def one(_: int) -> None:
+        with Sandbox.create(memory_mib=256, config=client) as sandbox:
+            if sandbox.run(ECHO).stdout != "hi\n":
+                raise RuntimeError("the sandbox did not say hi")
+
+    theirs = bare.run_many(boxes, parallel)
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(one, range(count)))
+    mine = time.perf_counter() - begun
+    return Row(
+        f"{count} sandboxes at once",
+        f"{count} × `runsc run`, {parallel} at a time",
+        mine,
+        theirs,
+        "≤ 1.1 ×",
+        mine <= 1.1 * theirs,
+    )
+
+
+def transfer(sandbox: Sandbox, folder: Path, layer: Path, size_mib: int = 100) -> list[Row]:
+    """Upload and download of a file against `cp` of it into the file system the sandbox's disk lies on."""
+    source, back, copy = folder / "source", folder / "back", layer / "copy"
+    source.write_bytes(bytes(range(256)) * (size_mib * MIB // 256))
+    pairs_up, pairs_down = Pairs(), Pairs()
+
+    def plain() -> float:
+        copy.unlink(missing_ok=True)
+        return timed(lambda: subprocess.run(["cp", str(source), str(copy)], check=True))
+
+    def down() -> float:
+        back.unlink(missing_ok=True)
+        return timed(lambda: sandbox.files.download("/home/user/big", back))
+
+    pairs_up.take(5, lambda: timed(lambda: sandbox.files.upload(source, "/home/user/big")), plain)
+    pairs_down.take(5, down, plain)
+    if back.read_bytes() != source.read_bytes():
+        raise RuntimeError("what came back is not what was sent")
+    copy.unlink(missing_ok=True)
+    rows = []
+    for name, pairs in (("upload", pairs_up), ("download", pairs_down)):
+        mine, theirs = pairs.medians
+        note = f"{size_mib / mine:.0f} MB/s against {size_mib / theirs:.0f}"
+        rows.append(
+            Row(
+                f"{name} {size_mib} MB",
+                "`cp` into the same file system",
+                mine,
+                theirs,
+                "≤ 4 ×",
+                mine <= 4 * theirs,
+                note,
+            )
+        )
+    return rows
