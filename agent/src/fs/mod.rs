@@ -6,27 +6,24 @@
 pub mod copy_tree;
 pub mod entry;
 pub mod error;
+mod json;
 pub mod list;
 pub mod make_dir;
+pub mod messages;
 pub mod metadata;
 pub mod owners;
 pub mod ownership;
 pub mod path;
 pub mod remove;
 pub mod rename;
+pub mod service;
 pub mod watch;
 
-use std::sync::Arc;
+pub use service::handle;
 
-use crate::connect;
-use crate::http::{Request, Response};
-use crate::state::Agent;
-
-/// What the service keeps between calls.
+/// What the service keeps between requests.
 #[derive(Debug, Default)]
-pub struct State {}
-
-/// Answers one call of `filesystem.Filesystem`; `method` is the path's last part.
-pub async fn handle(_agent: &Arc<Agent>, method: &str, _request: Request) -> Response {
-    connect::Error::new(connect::Code::Unimplemented, format!("no method '{method}'")).into_response()
+pub struct State {
+    /// Watchers whose clients poll.
+    pub pollers: watch::pollers::Pollers,
 }
