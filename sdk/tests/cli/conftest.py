@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,13 @@ def atoll(
         source = tmp_path / "stdin"
         source.write_bytes(stdin)
         monkeypatch.setattr(sys, "argv", ["atoll", *arguments])
-        with source.open("rb") as opened, pytest.raises(SystemExit) as caught:
+        with source.open("rb") as opened:
             monkeypatch.setattr(sys, "stdin", opened)
-            run_command_line()
+            with pytest.raises(SystemExit) as caught:
+                run_command_line()
+            for thread in threading.enumerate():
+                if thread.name == "stdin":
+                    thread.join(10)
         code = caught.value.code
         assert isinstance(code, int)
         return Outcome(code, *capfd.readouterr())

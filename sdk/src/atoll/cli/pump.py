@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 
 import click
 
@@ -70,10 +69,10 @@ def exit_code(end: Exit) -> int:
     return 128 + int(number or signal.SIGKILL)
 
 
-def send_stdin(process: Process, on_error: Callable[[AtollError], None] | None = None) -> None:
-    """Send this program's standard input to its end."""
+def send_stdin(process: Process) -> None:
+    """Send this program's standard input to its end; one that is closed or unreadable is at its end."""
     try:
-        while data := os.read(sys.stdin.fileno(), READ_BYTES):
+        while data := _read_stdin():
             process.send_stdin(data)
         process.close_stdin()
     except (NotFound, FailedPrecondition):
@@ -81,6 +80,17 @@ def send_stdin(process: Process, on_error: Callable[[AtollError], None] | None =
         return
     except AtollError as error:
         click.echo(f"atoll: standard input could not be sent: {error.message}", err=True)
+
+
+def _read_stdin() -> bytes:
+    # With `<&-` Python has no sys.stdin at all.
+    if sys.stdin is None:
+        return b""
+    try:
+        return os.read(sys.stdin.fileno(), READ_BYTES)
+    except OSError as error:
+        note(f"atoll: standard input cannot be read: {error.strerror}")
+        return b""
 
 
 def _write(descriptor: int, data: bytes) -> None:
