@@ -57,6 +57,8 @@ def sentence(faults: Sequence[Mapping[str, object]]) -> str:
         context = fault.get("ctx")
         why = context.get("error", "") if isinstance(context, Mapping) else ""
         return f"the body is not valid JSON: {why}" if why else "the body is not valid JSON"
+    if isinstance(fault.get("input"), bytes):
+        return "the body is not JSON: send an object, with the header 'Content-Type: application/json'"
     name = ".".join(path) or f"the {place}"
     where = {"query": "query parameter ", "path": "path parameter ", "header": "header "}.get(place, "")
     expected = _EXPECTED.get(kind)

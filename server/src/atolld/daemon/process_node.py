@@ -21,6 +21,7 @@ from atolld.guest.client import GuestClient, GuestInit
 from atolld.images.templates import Template
 from atolld.node.fake import FakeNode
 from atolld.node.interface import Launch, Launched
+from atolld.node.phases import Phases
 from atolld.runtime.driver import Fingerprint
 
 READY_DEADLINE_S = 10.0
@@ -45,9 +46,10 @@ class ProcessNode(FakeNode):
         return {name: replace(fingerprint, isolation=ISOLATION) for name, fingerprint in found.items()}
 
     async def launch(self, what: Launch) -> Launched:
-        """See `Node.launch`. The runtime is `fake`, whatever was asked for."""
+        """See `Node.launch`; the only runtime is `fake`."""
+        phases = Phases(self._clock)
         async with CleanupStack() as undo:
-            launched = await super().launch(replace(what, runtime=self._runtime))
+            launched = await super().launch(what)
             undo.push("entry", lambda: FakeNode.terminate(self, what.id))
             port = free_port()
             log = self._log(what.id)
@@ -61,6 +63,7 @@ class ProcessNode(FakeNode):
                     stderr=stream,
                     start_new_session=True,
                 )
+            phases.end("start")
             self._processes[what.id] = process
             undo.push("agent", lambda: self._end(what.id))
             init = GuestInit(
@@ -72,9 +75,10 @@ class ProcessNode(FakeNode):
                 envs=what.envs,
             )
             await GuestClient("127.0.0.1", port).wait_ready(init, READY_DEADLINE_S)
+            phases.end("agent")
             undo.keep()
         spawn(self._watch(what.id, process), name=f"watch-{what.id}")
-        return replace(launched, address=f"127.0.0.1:{port}")
+        return replace(launched, address=f"127.0.0.1:{port}", phases_s=phases.seconds)
 
     async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
         """See `Node.terminate`."""

@@ -140,10 +140,7 @@ class _Exchange:
         head, chunked = self._request_head(None)
         connection, reused = await self._connect()
         try:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientGone
-            body, more = message.get("body", b""), message.get("more_body", False)
+            body, more = await self._body_so_far()
             payload = head + self._framing(chunked, bool(body) or more) + _framed(body, chunked, not more)
             repeatable = reused and not body and not more and self._scope["method"] in _REPEATABLE
             connection.begin(self._scope["method"].encode(), payload)
@@ -157,6 +154,16 @@ class _Exchange:
             self._pool.give_back(self._route.sandbox_id, connection)
         else:
             connection.abort()
+
+    async def _body_so_far(self) -> tuple[bytes, bool]:
+        """What came with the head, to be sent with it; and whether there may be more."""
+        if self._wire is None or not self._wire.body_is_here:
+            # The sandbox may want to answer before the client sends a body, so nothing waits for one.
+            return b"", True
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        return message.get("body", b""), message.get("more_body", False)
 
     def _request_head(self, upgrade: bytes | None) -> tuple[bytes, bool]:
         scope = self._scope

@@ -50,6 +50,12 @@ class Wire:
         """Whether nothing can be written any more."""
         return self._protocol.transport.is_closing()
 
+    @property
+    def body_is_here(self) -> bool:
+        """Whether `receive` would return at once: some of the body has come, or there is no more."""
+        cycle = self._protocol.cycle
+        return bool(cycle.body) or not cycle.more_body
+
     def cut(self) -> None:
         """Close so that the client sees its answer was cut short."""
         self._protocol.cut()

@@ -225,6 +225,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     # Called by the parser.
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("a second answer to one request")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is not None:
             return
