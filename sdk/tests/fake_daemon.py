@@ -81,6 +81,7 @@ class Dropped(Exception):
 class FakeDaemon:
     """`url` is where it listens. `scripts` maps a command's text (its words joined by spaces) to what it does.
 
+    `hold_creates`, when set, keeps creates waiting until it is set.
     The events are set when a process started, was signalled, got input, or its terminal got a size.
     `machine` maps a path to the JSON that it answers with.
     `answers` maps "METHOD /path" to a list of (status, headers, body) that are given first, one for each request.
@@ -98,6 +99,10 @@ class FakeDaemon:
         self.answers: dict[str, list[tuple[int, dict[str, str], bytes]]] = {}
         self.connections = 0
         self.started = threading.Event()
+        self.create_seen = threading.Event()
+        self.hold_creates: threading.Event | None = None
+        self.lock = threading.Lock()
+        self.made = 0
         self.signalled = threading.Event()
         self.typed = threading.Event()
         self.resized = threading.Event()
@@ -117,7 +122,9 @@ class FakeDaemon:
         return [seen for seen in self.seen if seen.path.endswith(path_end)]
 
     def new_sandbox(self, body: dict[str, Any]) -> dict[str, Any]:
-        id = f"sbx{len(self.sandboxes) + 1}"
+        with self.lock:
+            self.made += 1
+            id = f"sbx{self.made}"
         sandbox = {
             "id": id,
             "state": "running",
@@ -239,6 +246,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _sandboxes(self) -> None:
         daemon = self.daemon
         if self.command == "POST":
+            daemon.create_seen.set()
+            if daemon.hold_creates is not None:
+                daemon.hold_creates.wait(10)
             key = self.seen.headers["idempotency-key"]
             if key not in daemon.by_idempotency_key:
                 daemon.by_idempotency_key[key] = daemon.new_sandbox(self.seen.json())

@@ -64,8 +64,8 @@ class Job(Generic[T]):
         self._task = asyncio.get_running_loop().create_task(function(*args))
 
     async def finish(self) -> T:
-        """Its result, once it has one; what it raised is raised here."""
-        return await self._task
+        """Its result, once it has one; what it raised is raised here. Cancelling this leaves it running."""
+        return await asyncio.shield(self._task)
 
     async def abandon(self) -> None:
         """Stop it; what it raises from now on is of no interest."""

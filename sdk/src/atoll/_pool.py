@@ -10,8 +10,9 @@ import httpx
 from atoll._config import Config
 from atoll._version import __version__
 
-# Below uvicorn's default of 5 s: a connection is then never reused at the moment in which the daemon closes it.
-KEEPALIVE_EXPIRY_S = 4.0
+# Below the daemon's own limit (setting `keep_alive_s`, 75 s) and what proxies in front of it commonly have: a
+# connection is then not reused at the moment in which the other side closes it.
+KEEPALIVE_EXPIRY_S = 30.0
 MAX_IDLE_CONNECTIONS = 64
 
 

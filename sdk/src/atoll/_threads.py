@@ -65,18 +65,21 @@ class Job(Generic[T]):
         self._args = args
         self._results: list[T] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=f"atoll-{function.__name__}", daemon=True)
-        self._thread.start()
+        # Not Thread.join: interrupted by a signal, it takes a running thread for an ended one from then on.
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name=f"atoll-{function.__name__}", daemon=True).start()
 
     def _run(self) -> None:
         try:
             self._results.append(self._function(*self._args))
         except BaseException as error:  # handed to whoever calls finish()
             self._error = error
+        finally:
+            self._ended.set()
 
     def finish(self) -> T:
         """Its result, once it has one; what it raised is raised here."""
-        self._thread.join()
+        self._ended.wait()
         if self._error is not None:
             raise self._error
         return self._results[0]
@@ -89,7 +92,7 @@ def gather(jobs: Iterable[Job[T]]) -> list[T]:
     """The results of all. The first error is raised once all have ended, so that none runs on unseen."""
     all_jobs = list(jobs)
     for job in all_jobs:
-        job._thread.join()
+        job._ended.wait()
     return [job.finish() for job in all_jobs]
 
 

@@ -20,7 +20,7 @@ from atoll._sync.http import Call, Http
 from atoll._sync.listing import SandboxList
 from atoll._sync.process import Process, Input
 from atoll._config import Config
-from atoll._errors import InvalidArgument, NotFound
+from atoll._errors import AtollError, InvalidArgument, NotFound
 from atoll._events import Result
 from atoll._models import LogEntry, Metrics, ProcessInfo, SandboxInfo
 from atoll._process_wire import Command
@@ -75,7 +75,8 @@ class Sandbox:
         internet: whether it reaches public addresses; the host and other sandboxes it never does.
         config: which daemon; None for `Config.load()`.
 
-        A lost connection does not make two of them: the request carries a key by which the daemon knows it again.
+        A lost connection does not make two of them: the request carries a key by which the daemon knows it again. When
+        this call is interrupted or cancelled, it waits for the daemon's answer and kills what was made.
 
         Raises InvalidArgument for a value out of range, NotFound for an unknown template or runtime, Capacity when the
         machine has no room, LimitExceeded at a limit of the project, RuntimeUnusable when that machine cannot run it.
@@ -96,7 +97,15 @@ class Sandbox:
         if pids_max is not None:
             body["pids_max"] = pids_max
         call = _post("/v1/sandboxes", body, is_safe=True, read_timeout_s=CREATE_TIMEOUT_S)
-        return cls(http, SandboxInfo.from_json(http.json(call)))
+        request = backend.Job(http.json, call)
+        try:
+            return cls(http, SandboxInfo.from_json(request.finish()))
+        except Exception:
+            raise
+        except BaseException:
+            # Interrupted or cancelled: the sandbox may come up all the same, and nobody would know its id.
+            _undo(http, request)
+            raise
 
     @classmethod
     def connect(cls, id: str, *, timeout_s: int | None = None, config: Config | None = None) -> Sandbox:
@@ -320,6 +329,15 @@ def _post(path: str, body: Mapping[str, object], *, is_safe: bool, read_timeout_
         read_timeout_s=read_timeout_s,
         is_safe=is_safe,
     )
+
+
+def _undo(http: Http, request: backend.Job[Any]) -> None:
+    try:
+        made = SandboxInfo.from_json(request.finish())
+        http.json(Call("DELETE", Guest(http, made.id).own_path(), is_safe=True))
+    except AtollError:
+        # Not made, or gone already; the interruption is what the caller is told of.
+        return
 
 
 def _encode(body: Mapping[str, object]) -> bytes:

@@ -1,0 +1,87 @@
+"""What is interrupted or cancelled leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+from sdk.tests.fake_daemon import FakeDaemon, Script
+
+from atoll import AsyncSandbox, Config, Sandbox
+
+
+async def test_a_cancelled_create_leaves_no_sandbox(daemon: FakeDaemon, config: Config) -> None:
+    daemon.hold_creates = threading.Event()
+    creating = asyncio.get_running_loop().create_task(AsyncSandbox.create(config=config))
+    await asyncio.to_thread(daemon.create_seen.wait, 10)
+    creating.cancel()
+    daemon.hold_creates.set()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    assert [seen.method for seen in daemon.seen] == ["POST", "DELETE"]
+    assert daemon.sandboxes == {}
+
+
+def test_an_interrupted_create_leaves_no_sandbox(daemon: FakeDaemon, config: Config) -> None:
+    hold = daemon.hold_creates = threading.Event()
+
+    def interrupt() -> None:
+        daemon.create_seen.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+        hold.set()
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        Sandbox.create(config=config)
+    interrupter.join()
+    assert [seen.method for seen in daemon.seen] == ["POST", "DELETE"]
+    assert daemon.sandboxes == {}
+
+
+async def test_a_cancelled_run_kills_its_process(daemon: FakeDaemon, config: Config) -> None:
+    sandbox = await AsyncSandbox.create(config=config)
+    daemon.scripts["x"] = Script(hold=threading.Event())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await sandbox.run("x", stdin="input")
+    assert daemon.processes[100].signals == ["SIGKILL"]
+
+
+async def test_a_cancelled_read_loses_nothing(daemon: FakeDaemon, config: Config) -> None:
+    sandbox = await AsyncSandbox.create(config=config)
+    hold = threading.Event()
+    daemon.scripts["x"] = Script(output=[("stdout", b"a"), ("stderr", b"b")], hold=hold)
+    process = await sandbox.start("x")
+    events = [await process.__anext__(), await process.__anext__()]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await process.__anext__()
+    hold.set()
+    events += [event async for event in process]
+    assert [type(event).__name__ for event in events] == ["Stdout", "Stderr", "Exit"]
+
+
+async def test_clients_are_closed_with_their_loop(daemon: FakeDaemon, config: Config) -> None:
+    def in_a_loop_of_its_own() -> None:
+        async def work() -> None:
+            await (await AsyncSandbox.create(config=config)).kill()
+
+        asyncio.run(work(), debug=True)
+
+    # Warnings are errors here: an unclosed connection would be one.
+    await asyncio.to_thread(in_a_loop_of_its_own)
+    assert daemon.sandboxes == {}
+
+
+def test_fifty_threads_share_one_pool(daemon: FakeDaemon, config: Config) -> None:
+    made: list[Sandbox] = []
+    threads = [threading.Thread(target=lambda: made.append(Sandbox.create(config=config))) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({sandbox.id for sandbox in made}) == 50
