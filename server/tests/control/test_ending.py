@@ -226,9 +226,7 @@ async def test_a_second_kill_tries_again_at_once(world: World) -> None:
     assert await _killed_events(world, made.id) == ["killed"]
 
 
-async def test_a_death_that_cannot_be_recorded_is_recorded_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_death_that_cannot_be_recorded_is_recorded_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await world.create()
     mark_ended = world.store.mark_ended
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -79,6 +80,8 @@ def decode_cursor(cursor: str) -> Position:
         listed_at, id = json.loads(packed, parse_constant=_refuse)
         if not isinstance(listed_at, float | int) or isinstance(listed_at, bool) or not isinstance(id, str):
             raise ValueError("not a position")
+        if not math.isfinite(listed_at):
+            raise ValueError("not a time")
         return Position(float(listed_at), parse_sandbox_id(id))
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error, AtollError):
         raise InvalidArgument(

@@ -100,6 +100,7 @@ class World:
     templates: Templates
     sandboxes: Sandboxes
     project: Project
+    closed: bool = False
 
     @staticmethod
     async def open(
@@ -137,7 +138,10 @@ class World:
         return world
 
     async def close(self) -> None:
-        """Stop the control plane and leave running sandboxes on the machine."""
+        """Stop the control plane and leave running sandboxes on the machine; nothing happens the second time."""
+        if self.closed:
+            return
+        self.closed = True
         await self.sandboxes.shutdown(end_all=False)
         await self.keys.flush()
         await self.node.close()

@@ -41,6 +41,7 @@ class Sampler:
     def wake(self) -> None:
         """There is a running sandbox."""
         if self._task is None:
+            self._seen_at = self._clock.now()
             self._task = spawn(self._run(), name="usage-sampler")
 
     async def stop(self) -> None:
@@ -57,11 +58,7 @@ class Sampler:
                 # Counted from the last due time, so that slow rounds do not stretch the cadence.
                 due = max(due + CADENCE_S, self._clock.monotonic())
                 await self._clock.sleep(due - self._clock.monotonic())
-                try:
-                    await self._round()
-                except Exception:
-                    # One bad round (a full disk, say) must not end the sampling of all that follow.
-                    log.exception("a round of usage samples failed")
+                await self._round()
         finally:
             self._task = None
 
@@ -71,7 +68,8 @@ class Sampler:
         now = self._clock.now()
         if now - self._seen_at >= SEEN_EVERY_S:
             self._seen_at = now
-            await self._store.seen(now)
+            # On its own: a database that is slow or full must not hold up or end the sampling.
+            spawn(self._store.seen(now), name="seen")
 
     async def _sample(self, live: Live, slots: asyncio.Semaphore) -> None:
         async with slots:
