@@ -8,12 +8,11 @@
 `AsyncSandbox` is the same with `await`.
 """
 
-from atoll._async.commands import AsyncPty
-from atoll._async.daemon import AsyncDaemon
-from atoll._async.files import AsyncFiles
-from atoll._async.process import AsyncProcess
-from atoll._async.sandbox import AsyncSandbox
-from atoll._async.watch import AsyncWatch
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from atoll._config import Config
 from atoll._errors import (
     AlreadyExists,
@@ -47,6 +46,42 @@ from atoll._sync.process import Process
 from atoll._sync.sandbox import Sandbox
 from atoll._sync.watch import Watch
 from atoll._version import __version__
+
+if TYPE_CHECKING:
+    from atoll._async.commands import AsyncPty
+    from atoll._async.daemon import AsyncDaemon
+    from atoll._async.files import AsyncFiles
+    from atoll._async.process import AsyncProcess
+    from atoll._async.sandbox import AsyncSandbox
+    from atoll._async.watch import AsyncWatch
+
+# The asynchronous flavour brings asyncio with it, 50 ms that a synchronous program (our command line, say) would wait
+# for nothing: it is loaded when one of its names is first asked for.
+_LAZY = {
+    "AsyncPty": "atoll._async.commands",
+    "AsyncDaemon": "atoll._async.daemon",
+    "AsyncFiles": "atoll._async.files",
+    "AsyncProcess": "atoll._async.process",
+    "AsyncSandbox": "atoll._async.sandbox",
+    "AsyncWatch": "atoll._async.watch",
+}
+
+
+# Hidden from type checkers, for which it would make every name exist.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        module = _LAZY.get(name)
+        if module is None:
+            raise AttributeError(f"module 'atoll' has no attribute {name!r}")
+        value = getattr(import_module(module), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 __all__ = [
     "AlreadyExists",
