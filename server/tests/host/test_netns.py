@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import threading
 from collections.abc import Callable
@@ -34,10 +35,16 @@ def test_mac_addresses_are_local_and_distinct(index: int, host: str, guest: str)
     assert netns.macs(index) == (host, guest)
 
 
+def shell(command: str, *prefix: str) -> str:
+    return subprocess.run([*prefix, "sh", "-c", command], capture_output=True, text=True, check=True).stdout
+
+
 def inside(name: str, command: str) -> str:
-    return subprocess.run(
-        ["ip", "netns", "exec", name, "sh", "-c", command], capture_output=True, text=True, check=True
-    ).stdout
+    return shell(command, "ip", "netns", "exec", name)
+
+
+def own_network() -> str:
+    return os.readlink("/proc/self/ns/net")
 
 
 @pytest.mark.real
@@ -57,12 +64,7 @@ async def test_a_namespace_is_complete_and_vanishes(instance: Instance, clean: N
         ):
             assert expected in shown
         assert "inet6" not in shown
-        outside = subprocess.run(
-            ["sh", "-c", f"ip -o addr show {namespace.name}; ip neigh show dev {namespace.name}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        outside = shell(f"ip -o addr show {namespace.name}; ip neigh show dev {namespace.name}")
         assert "inet 198.19.0.13/30" in outside
         assert "198.19.0.14 lladdr 02:a7:00:00:03:02 PERMANENT" in outside
         assert "inet6" not in outside
@@ -124,7 +126,7 @@ async def test_a_failing_build_leaves_nothing_and_the_thread_its_own_network(
     instance: Instance, clean: None, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
     netns.prepare_directory()
-    before = Path("/proc/self/ns/net").readlink()
+    before = own_network()
 
     def refuse(interface: str) -> None:
         raise PermissionError(1, "refused", interface)
@@ -133,7 +135,7 @@ async def test_a_failing_build_leaves_nothing_and_the_thread_its_own_network(
     with pytest.raises(PermissionError):
         await netns.create(instance, slot_addresses(POOL, 8))
     await eventually(lambda: netns.list_owned(instance) == set())
-    assert Path("/proc/self/ns/net").readlink() == before
+    assert own_network() == before
 
 
 @pytest.mark.real

@@ -18,7 +18,7 @@ from atolld.host.oom import oom_kills
 
 @pytest.mark.real
 async def test_each_kill_is_told_and_the_end_ends_it(
-    instance: Instance, clean: None, start_python: Callable[..., Any]
+    instance: Instance, clean: None, start_python: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
     cgroups = Cgroups(instance, read_layout(read_mounts()))
     cgroups.prepare()
@@ -37,9 +37,9 @@ async def test_each_kill_is_told_and_the_end_ends_it(
             cgroups.add("i1", bomb.pid)
             bomb.send("go")
             assert await asyncio.to_thread(bomb.popen.wait) == -9
-            while seen != list(range(1, expected + 1)):
-                await asyncio.sleep(0.01)
+            await eventually(lambda count=expected: len(seen) == count)
         await cgroups.remove_all()
+    assert seen == [1, 2]
 
 
 @pytest.mark.real

@@ -14,9 +14,7 @@ from atolld.host import procs
 from atolld.host.procs import ProcessIdentity, identify, is_alive, parse_started_ticks, send_signal, wait_death
 
 
-@pytest.mark.parametrize(
-    "command", ["sh", "a b", "x) R 1 2 3", "((", "tmux: server (1"]
-)
+@pytest.mark.parametrize("command", ["sh", "a b", "x) R 1 2 3", "((", "tmux: server (1"])
 def test_the_start_time_is_found_behind_any_command(command: str) -> None:
     rest = " ".join(["S", *(str(n) for n in range(4, 53))])
     assert parse_started_ticks(f"123 ({command}) {rest}") == 22
@@ -50,10 +48,14 @@ def test_a_reused_pid_is_never_signalled(start_python: Callable[..., Any]) -> No
     assert is_alive(identity)
 
 
+def start_orphan() -> int:
+    """A process that is not our child: its parent, a shell, has ended."""
+    command = "sleep 30 >/dev/null 2>&1 & echo $!"
+    return int(subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout)
+
+
 async def test_death_of_a_process_that_is_not_a_child_is_noticed() -> None:
-    # The shell leaves its child behind, so that it is nobody's we know.
-    output = subprocess.run(["sh", "-c", "sleep 30 >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, check=True)
-    identity = identify(int(output.stdout))
+    identity = identify(start_orphan())
     assert identity is not None
     assert not await wait_death(identity, timeout_s=0.05)
     before = len(os.listdir("/proc/self/fd"))

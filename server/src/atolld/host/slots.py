@@ -82,7 +82,7 @@ class SlotPool:
         limit: int | None = None,
     ) -> None:
         self._instance = instance
-        self._config = config
+        self.config = config
         self._mtu = mtu
         room = slot_count(config.pool)
         self._ready_target = min(ready_target, max(1, room // 4))
@@ -93,6 +93,8 @@ class SlotPool:
         self._used: dict[int, Slot] = {}
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._building: set[int] = set()
+        self._builds: set[asyncio.Task[Slot]] = set()
+        self._waiting = 0
         self._refill: asyncio.Task[None] | None = None
         self.firewall = Firewall(instance, config)
         self._open = False
@@ -135,10 +137,14 @@ class SlotPool:
         egress = egress or Egress()
         if not self._open:
             raise FailedPrecondition("the network slot pool is not running")
-        if len(self._used) + len(self._building) >= self._limit:
+        if len(self._used) + self._waiting >= self._limit:
             raise Capacity(f"all {self._limit} network slots are in use; end a sandbox first")
-        slot = self._ready.pop(0) if self._ready else await self._build_now()
-        self._used[slot.index] = slot
+        self._waiting += 1
+        try:
+            slot = self._ready.pop(0) if self._ready else await self._build_now()
+            self._used[slot.index] = slot
+        finally:
+            self._waiting -= 1
         self._wake_refill()
         try:
             return await self.set_egress(slot, egress)
@@ -174,6 +180,7 @@ class SlotPool:
         """Stop refilling and destroy the ready slots; those in use stay as they are, for the next daemon."""
         self._open = False
         await cancel_and_wait(self._refill)
+        await asyncio.gather(*self._builds, return_exceptions=True)
         ready, self._ready = self._ready, []
         for slot in ready:
             self._take_down(slot)
@@ -194,6 +201,8 @@ class SlotPool:
 
     async def _build_now(self) -> Slot:
         work = spawn(self._build(), name="slot-build")
+        self._builds.add(work)
+        work.add_done_callback(self._builds.discard)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -207,21 +216,26 @@ class SlotPool:
 
     async def _build(self) -> Slot:
         index = self._free_index()
+        while index is None:
+            if not self._leaving:
+                raise Capacity(f"all {self._count} network slots exist; end a sandbox first")
+            await asyncio.wait(self._leaving.values(), return_when=asyncio.FIRST_COMPLETED)
+            index = self._free_index()
         self._building.add(index)
         try:
-            namespace = await netns.create(self._instance, slot_addresses(self._config.pool, index), self._mtu)
+            namespace = await netns.create(self._instance, slot_addresses(self.config.pool, index), self._mtu)
             return Slot(namespace, Egress())
         finally:
             self._building.discard(index)
 
-    def _free_index(self) -> int:
+    def _free_index(self) -> int | None:
         taken = self._used.keys() | self._leaving.keys() | self._building | {slot.index for slot in self._ready}
         for step in range(self._count):
             index = (self._next + step) % self._count
             if index not in taken:
                 self._next = index + 1
                 return index
-        raise Capacity(f"all {self._count} network slots exist; end a sandbox first")
+        return None
 
     def _take_down(self, slot: Slot) -> None:
         netns.unname(slot.namespace)
@@ -241,7 +255,7 @@ class SlotPool:
         await self.firewall.put(namespace.index, None)
 
     def _describe(self, index: int) -> Namespace:
-        return netns.describe(self._instance, slot_addresses(self._config.pool, index), self._mtu)
+        return netns.describe(self._instance, slot_addresses(self.config.pool, index), self._mtu)
 
     def _wake_refill(self) -> None:
         if self._open and (self._refill is None or self._refill.done()):
@@ -250,7 +264,7 @@ class SlotPool:
     async def _fill(self) -> None:
         while self._open and len(self._ready) < self._ready_target:
             try:
-                self._ready.append(await self._build())
+                self._ready.append(await self._build_now())
             except (OSError, Capacity) as error:
                 log.warning("cannot prepare a network slot, trying again in %.0f s: %s", _RETRY_S, error)
                 await asyncio.sleep(_RETRY_S)
