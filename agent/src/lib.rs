@@ -10,10 +10,14 @@ pub mod connect;
 pub mod files;
 pub mod fs;
 pub mod http;
+pub mod log;
+pub mod process;
 pub mod router;
 pub mod server;
 pub mod state;
+pub mod time;
 pub mod users;
+pub mod wire;
 
 pub use state::Agent;
 

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 
 use crate::http::{self, Request, Response};
 use crate::state::Agent;
-use crate::{auth, files, fs};
+use crate::{auth, files, fs, process};
 
 /// Answers one request.
 ///
@@ -40,6 +40,8 @@ async fn route(agent: Arc<Agent>, request: Request) -> Response {
     }
     match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
         Some(("filesystem.Filesystem", method)) => fs::handle(&agent, method, request).await,
+        Some(("process.Process", method)) => process::handle(&agent, method, request).await,
+        Some(("atoll.guest.v1.Guest", "Signal")) => process::signal(&agent, request).await,
         _ => not_found(&path),
     }
 }
@@ -59,7 +61,10 @@ pub fn not_found(path: &str) -> Response {
 fn preflight() -> Response {
     let mut response = http::status(StatusCode::NO_CONTENT);
     for (name, value) in [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        ),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "*"),
         (header::ACCESS_CONTROL_MAX_AGE, "7200"),
     ] {

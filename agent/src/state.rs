@@ -7,7 +7,7 @@ use std::time::Instant;
 use hyper::HeaderMap;
 
 use crate::users::{self, User, UserError};
-use crate::{auth, fs};
+use crate::{auth, fs, process};
 
 /// User of requests that name none, until `/init` says otherwise.
 pub const DEFAULT_USER: &str = "user";
@@ -31,6 +31,10 @@ pub struct Settings {
 pub struct Agent {
     /// When the agent started.
     pub started: Instant,
+    /// Every process started through the agent.
+    pub processes: process::Table,
+    /// PATH of processes that are given none.
+    pub path: String,
     /// State of the file-system service.
     pub fs: fs::State,
     settings: Mutex<Settings>,
@@ -40,6 +44,11 @@ impl Default for Agent {
     fn default() -> Self {
         Self {
             started: Instant::now(),
+            processes: process::Table::default(),
+            path: std::env::var("PATH")
+                .ok()
+                .filter(|path| !path.is_empty())
+                .unwrap_or_else(|| process::DEFAULT_PATH.to_owned()),
             fs: fs::State::default(),
             settings: Mutex::new(Settings::default()),
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::server;
 use crate::state::Agent;
+use crate::{process, server};
 
 /// Port the agent listens on, unless `ATOLL_AGENT_PORT` names another.
 pub const DEFAULT_PORT: u16 = 49983;
@@ -39,7 +39,9 @@ fn serve() -> io::Result<()> {
             Err(_) => DEFAULT_PORT,
         };
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await?;
-        server::serve(listener, Arc::new(Agent::default())).await;
+        let agent = Arc::new(Agent::default());
+        tokio::spawn(process::reap(process::listen()?, Arc::clone(&agent)));
+        server::serve(listener, agent).await;
         Ok(())
     })
 }
