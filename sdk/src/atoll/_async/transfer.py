@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import IO
@@ -17,7 +17,8 @@ from atoll._async.guest import STREAM_READ_TIMEOUT_S, AsyncGuest
 from atoll._async.http import AsyncCall
 from atoll._errors import ConnectionFailed, Timeout
 
-PIECE_READ_BYTES = 256 * 1024
+# Handing a piece to the disk costs more than a piece of the network's size does, so they go in batches.
+WRITE_BATCH_BYTES = 1024 * 1024
 
 Progress = Callable[[int, int | None], None]
 
@@ -63,29 +64,42 @@ class AsyncTransfer:
         """Copy a file out of the sandbox; returns its size in bytes.
 
         local: the file to write; its directory must exist. It appears whole or not at all: the content goes to a file
-        beside it that takes its place at the end. on_progress: called with the bytes so far and the size, None when
-        it is unknown. Raises OSError when it cannot be written.
+        beside it that takes its place at the end. on_progress: called now and then with the bytes so far and the size,
+        None when it is unknown. Raises OSError when it cannot be written.
         """
         target = Path(local)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
         response = await self.open_download(remote, user=user)
-        length = response.headers.get("content-length", "")
-        size = int(length) if length.isdecimal() else None
-        received = 0
-        descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                async for piece in self.pieces(response):
-                    await backend.run_blocking(_write_all, file, piece)
-                    received += len(piece)
-                    if on_progress is not None:
-                        on_progress(received, size)
-            os.chmod(partial, 0o666 & ~_umask())
+            with await backend.run_blocking(_create, partial) as file:
+                received = await self._save(response, file, on_progress)
             os.replace(partial, target)
         except BaseException:
             await response.aclose()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
             raise
+        return received
+
+    async def _save(self, response: httpx.Response, file: IO[bytes], on_progress: Progress | None) -> int:
+        length = response.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() else None
+        received = 0
+        batch: list[bytes] = []
+        batch_bytes = 0
+        async for piece in self.pieces(response):
+            batch.append(piece)
+            batch_bytes += len(piece)
+            if batch_bytes >= WRITE_BATCH_BYTES:
+                await backend.run_blocking(file.writelines, batch)
+                received += batch_bytes
+                batch, batch_bytes = [], 0
+                if on_progress is not None:
+                    on_progress(received, size)
+        await backend.run_blocking(file.writelines, batch)
+        received += batch_bytes
+        if on_progress is not None:
+            on_progress(received, size)
         return received
 
     async def send(self, path: str, body: AsyncBody, *, user: str | None) -> None:
@@ -114,7 +128,7 @@ class AsyncTransfer:
     async def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
         """For the SDK itself: the content of an answer, closing it at the end."""
         try:
-            async for piece in response.aiter_raw(PIECE_READ_BYTES):
+            async for piece in response.aiter_raw():
                 yield piece
         except httpx.TimeoutException as error:
             raise Timeout("the file's content stopped coming") from error
@@ -124,20 +138,13 @@ class AsyncTransfer:
             await response.aclose()
 
 
+def _create(path: Path) -> IO[bytes]:
+    return open(path, "xb")
+
+
 def _file_params(path: str, user: str | None) -> dict[str, str]:
     return {"path": path} if user is None else {"path": path, "username": user}
 
 
 def _open_for_reading(path: str | os.PathLike[str]) -> IO[bytes]:
     return open(path, "rb")
-
-
-def _write_all(file: IO[bytes], piece: bytes) -> None:
-    file.write(piece)
-
-
-def _umask() -> int:
-    # There is no way to read it but to set it.
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
