@@ -13,6 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use rustix::buffer::spare_capacity;
 use tokio::task::JoinHandle;
 
+use super::release::after_transfer;
+
 /// Bytes read at once. While the network takes one chunk the next is read, so a download holds
 /// about two.
 pub const CHUNK_BYTES: usize = 256 * 1024;
@@ -73,6 +75,8 @@ pub struct FileBody {
     reading: Option<Reading>,
     /// Bytes the source still owes; `None` when its length is unknown.
     remaining: Option<u64>,
+    /// Bytes of the source delivered.
+    sent: u64,
 }
 
 impl FileBody {
@@ -83,6 +87,7 @@ impl FileBody {
             source: None,
             reading: None,
             remaining: Some(0),
+            sent: 0,
         }
     }
 
@@ -93,6 +98,7 @@ impl FileBody {
             source: Some(source),
             reading: None,
             remaining: length,
+            sent: 0,
         }
     }
 
@@ -113,6 +119,12 @@ impl FileBody {
     fn finish(&mut self) {
         self.source = None;
         self.remaining = Some(0);
+    }
+}
+
+impl Drop for FileBody {
+    fn drop(&mut self) {
+        after_transfer(self.sent);
     }
 }
 
@@ -154,6 +166,7 @@ impl Body for FileBody {
             }));
         }
         self.source = Some(source);
+        self.sent += chunk.len() as u64;
         if let Some(left) = self.remaining.as_mut() {
             *left -= chunk.len() as u64;
         }

@@ -18,6 +18,7 @@ pub mod open;
 pub mod pump;
 pub mod query;
 pub mod range;
+mod release;
 pub mod scope;
 pub mod signature;
 pub mod sink;

@@ -5,6 +5,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::error::FileError;
+use super::release::after_transfer;
 use super::sink::Sink;
 
 /// Bytes collected while the batch before is being written; with that batch an upload holds about
@@ -39,6 +40,7 @@ where
             batched = 0;
             if ended {
                 finish(sink, parts).await?;
+                after_transfer(total);
                 return Ok(total);
             }
             writing = Some(start(sink, parts));

@@ -6,6 +6,8 @@ use std::path::Path;
 use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
 use rustix::io::Errno;
 
+use super::metadata_memory;
+
 /// Attribute namespace; also counted per key in [`MAX_TOTAL_BYTES`].
 const PREFIX: &str = "user.e2b.";
 /// Longest key in bytes: the kernel's 255 less the namespace.
@@ -49,14 +51,17 @@ pub fn validate(pairs: &BTreeMap<String, String>) -> Result<(), MetadataError> {
     Ok(())
 }
 
-/// The metadata of the file at `path`, links followed. Empty where the file system has no extended
-/// attributes.
+/// The metadata of the file at `path`, links followed.
 ///
 /// # Errors
 /// The errno of a failed attribute call.
 pub fn read(path: &Path) -> Result<BTreeMap<String, String>, Errno> {
+    let names = names(path)?;
+    if names.is_empty() {
+        return metadata_memory::read(path);
+    }
     let mut pairs = BTreeMap::new();
-    for attribute in names(path)? {
+    for attribute in names {
         // 64 KiB is the kernel's limit for one value, so this never needs a second try.
         let mut value = vec![0_u8; 64 * 1024];
         match getxattr(path, attribute.as_str(), &mut value) {
@@ -73,10 +78,10 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, String>, Errno> {
 }
 
 /// Replaces the metadata of the file at `path` by `pairs`; attributes outside our namespace stay.
+/// On a file system without extended attributes the agent's memory keeps them instead.
 ///
 /// # Errors
-/// The errno of a failed attribute call: `EOPNOTSUPP` when the file system has no extended
-/// attributes and `pairs` is not empty, `ENOSPC` when it has no room for them.
+/// The errno of a failed call: `ENOSPC` when the file system or the memory has no room for them.
 pub fn replace(path: &Path, pairs: &BTreeMap<String, String>) -> Result<(), Errno> {
     for attribute in names(path)? {
         if pairs.contains_key(&attribute[PREFIX.len()..]) {
@@ -88,7 +93,15 @@ pub fn replace(path: &Path, pairs: &BTreeMap<String, String>) -> Result<(), Errn
         }
     }
     for (key, value) in pairs {
-        setxattr(path, format!("{PREFIX}{key}"), value.as_bytes(), XattrFlags::empty())?;
+        let name = format!("{PREFIX}{key}");
+        match setxattr(path, name, value.as_bytes(), XattrFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return metadata_memory::replace(path, pairs),
+            Err(errno) => return Err(errno),
+        }
+    }
+    if pairs.is_empty() {
+        metadata_memory::replace(path, pairs)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod list;
 pub mod make_dir;
 pub mod messages;
 pub mod metadata;
+mod metadata_memory;
 pub mod owners;
 pub mod ownership;
 pub mod path;

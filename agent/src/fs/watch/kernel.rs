@@ -15,7 +15,7 @@ const BATCH: usize = 1024;
 
 /// A kernel event, copied out of the read buffer.
 #[derive(Debug)]
-pub(super) struct Raw {
+pub(in crate::fs) struct Raw {
     pub wd: i32,
     pub flags: ReadFlags,
     pub cookie: u32,
@@ -24,7 +24,7 @@ pub(super) struct Raw {
 }
 
 /// Takes about [`BATCH`] queued events without waiting; the flag tells that none are left.
-pub(super) fn read(inotify: &OwnedFd) -> Result<(Vec<Raw>, bool), Errno> {
+pub(in crate::fs) fn read(inotify: &OwnedFd) -> Result<(Vec<Raw>, bool), Errno> {
     let mut buffer = [MaybeUninit::uninit(); 8192];
     let mut reader = Reader::new(inotify, &mut buffer);
     let mut batch = Vec::new();

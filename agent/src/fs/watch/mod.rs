@@ -6,7 +6,7 @@
 
 pub mod event;
 pub mod feed;
-mod kernel;
+pub(super) mod kernel;
 pub mod pollers;
 mod scan;
 pub mod tree;
