@@ -70,3 +70,17 @@ def test_a_group_is_looked_for_in_every_hierarchy() -> None:
     assert {f"{ROOT}/devices/a/b", f"{ROOT}/unified/a/b", f"{ROOT}/memory/a/b"} <= set(
         map(str, layout.everywhere("/a/b"))
     )
+
+
+def test_hierarchies_we_set_nothing_in_are_known_too() -> None:
+    layout = detect(parse_mountinfo((SEPARATE + EMPTY_V2).encode()), {})
+    assert [path.relative_to(ROOT).as_posix() for path in layout.everywhere("/at")] == [
+        *("cpu/at", "memory/at", "pids/at", "cpuacct/at", "freezer/at"),
+        *("devices/at", "unified/at"),
+    ]
+
+
+def test_a_controller_mounted_twice_counts_once() -> None:
+    again = SEPARATE + SEPARATE.replace(ROOT, "/srv/inside/cgroup")
+    layout = detect(parse_mountinfo(again.encode()), {})
+    assert layout.roots["memory"] == Path(ROOT) / "memory"

@@ -92,7 +92,7 @@ def test_this_machine_has_all_that_is_needed() -> None:
 
 def test_a_machine_that_lacks_programs_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(facts.platform, "release", lambda: "4.19.0")
+    monkeypatch.setattr("platform.release", lambda: "4.19.0")
     faults = {fault.what: fault.cure for fault in facts.find_faults()}
     assert faults["mke2fs is not installed"] == "run: apt-get install e2fsprogs"
     assert any("4.19.0" in what for what in faults)

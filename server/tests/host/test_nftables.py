@@ -111,7 +111,7 @@ def test_private_ranges_are_closed(network: str) -> None:
     ],
 )
 def test_a_change_names_only_what_changes(old: Egress | None, new: Egress | None, expected: list[str]) -> None:
-    commands = render_slot(INSTANCE, old and rules(old), new and rules(new))
+    commands = render_slot(INSTANCE, rules(old) if old else None, rules(new) if new else None)
     assert commands.splitlines() == expected
 
 

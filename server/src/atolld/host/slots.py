@@ -25,6 +25,9 @@ from atolld.host.nftables import Egress, FirewallConfig, SlotRules
 log = logging.getLogger("atolld.slots")
 
 _RETRY_S = 1.0
+# The kernel builds one at a time anyway; more threads only fight over its lock and the interpreter's (200 at once take
+# 3.5 s unbounded).
+_PARALLEL_BUILDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class SlotPool:
         self._building: set[int] = set()
         self._builds: set[asyncio.Task[Slot]] = set()
         self._waiting = 0
+        self._room_to_build = asyncio.Semaphore(_PARALLEL_BUILDS)
         self._refill: asyncio.Task[None] | None = None
         self.firewall = Firewall(instance, config)
         self._open = False
@@ -223,7 +227,8 @@ class SlotPool:
             index = self._free_index()
         self._building.add(index)
         try:
-            namespace = await netns.create(self._instance, slot_addresses(self.config.pool, index), self._mtu)
+            async with self._room_to_build:
+                namespace = await netns.create(self._instance, slot_addresses(self.config.pool, index), self._mtu)
             return Slot(namespace, Egress())
         finally:
             self._building.discard(index)
