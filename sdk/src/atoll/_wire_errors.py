@@ -7,6 +7,7 @@ Three forms arrive: the daemon's `{"error": {"code": "...", "message": "..."}}`,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from atoll import _errors as errors
@@ -22,7 +23,7 @@ _BY_CODE: dict[str, type[AtollError]] = {
 # key was accepted by then.
 _BY_CONNECT_CODE: dict[str, type[AtollError]] = _BY_CODE | {
     "unauthenticated": errors.InvalidArgument,
-    "resource_exhausted": errors.NoSpace,
+    "resource_exhausted": errors.LimitExceeded,
     "aborted": errors.Conflict,
     "canceled": errors.Unavailable,
     "out_of_range": errors.InvalidArgument,
@@ -48,6 +49,8 @@ _BY_STATUS: dict[int, type[AtollError]] = {
     507: errors.NoSpace,
 }
 
+_FULL_DISK = re.compile("no space left|quota exceeded", re.IGNORECASE)
+
 MAX_MESSAGE_CHARS = 2000
 
 
@@ -60,7 +63,7 @@ def error_from_response(status: int, body: bytes, request_id: str | None = None)
     message = _text(parsed.get("message")) or _text(parsed.get("detail")) or f"the answer was HTTP {status}"
     code = parsed.get("code")
     if isinstance(code, str) and code in _BY_CONNECT_CODE:
-        return _BY_CONNECT_CODE[code](message, request_id=request_id)
+        return _kind_of_connect(code, message)(message, request_id=request_id)
     return _kind_of_status(status)(message, request_id=request_id)
 
 
@@ -68,7 +71,7 @@ def error_from_end_frame(error: Mapping[str, object]) -> AtollError:
     """The error in a Connect stream's last frame."""
     code = _text(error.get("code"))
     message = _text(error.get("message")) or code or "the stream ended with an error"
-    return _BY_CONNECT_CODE.get(code, errors.Internal)(message)
+    return _kind_of_connect(code, message)(message)
 
 
 class DaemonNotFound(errors.NotFound):
@@ -112,6 +115,13 @@ def _from_daemon(status: int, inner: Mapping[str, object], request_id: str | Non
     details = inner.get("details")
     given_id = _text(inner.get("request_id")) or request_id
     return kind(message, request_id=given_id, details=details if isinstance(details, dict) else None)
+
+
+def _kind_of_connect(code: str, message: str) -> type[AtollError]:
+    # Connect has one code for everything that runs out; a full disk is what callers act upon.
+    if code == "resource_exhausted" and _FULL_DISK.search(message):
+        return errors.NoSpace
+    return _BY_CONNECT_CODE.get(code, errors.Internal)
 
 
 def _kind_of_status(status: int) -> type[AtollError]:

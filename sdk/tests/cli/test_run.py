@@ -70,8 +70,10 @@ def test_json(atoll: Atoll, daemon: FakeDaemon) -> None:
     ("refusal", "code", "words"),
     [
         ({"code": "invalid_argument", "message": "x: executable file not found in $PATH"}, 127, "not found"),
-        ({"code": "not_found", "message": "x: no such file or directory"}, 127, "no such file"),
-        ({"code": "permission_denied", "message": "x: permission denied"}, 126, "permission denied"),
+        ({"code": "not_found", "message": "program 'x' was not found in PATH"}, 127, "not found"),
+        ({"code": "permission_denied", "message": "user 'user' may not run 'x'"}, 126, "may not run"),
+        ({"code": "invalid_argument", "message": "'x' is not a program"}, 126, "not a program"),
+        ({"code": "permission_denied", "message": "user 'user' may not enter cwd '/root'"}, 125, "cwd"),
         ({"code": "invalid_argument", "message": "cwd '/x' does not exist"}, 125, "cwd"),
         ({"code": "unauthenticated", "message": "invalid username: 'x' not found"}, 125, "username"),
     ],
@@ -199,7 +201,7 @@ def test_exec_interrupted_once_goes_to_the_command(atoll: Atoll, daemon: FakeDae
         (Exit(-1, "signal: segmentation fault (core dumped)", ""), 139),
         (Exit(-1, "signal: interrupt", ""), 130),
         (Exit(-1, "signal: SIGTERM", ""), 143),
-        (Exit(-1, "signal: 34", ""), 162),
+        (Exit(-1, "signal: signal 34", ""), 162),
         (Exit(-1, "something else", ""), 137),
     ],
 )

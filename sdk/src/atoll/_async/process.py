@@ -142,15 +142,14 @@ class AsyncProcess:
         payload = data.encode() if isinstance(data, str) else data
         for start in range(0, len(payload), STDIN_CHUNK_BYTES):
             piece = payload[start : start + STDIN_CHUNK_BYTES]
-            try:
-                await self._guest.unary("process.Process/SendInput", input_message(self.pid, piece, pty=self._is_pty))
-            except Internal as error:
-                # The agent keeps to E2B's contract here, in which a closed or absent input is `internal`.
-                raise FailedPrecondition(error.message, request_id=error.request_id) from error
+            await self._input("SendInput", input_message(self.pid, piece, pty=self._is_pty))
 
     async def close_stdin(self) -> None:
-        """Give the command's standard input its end. Raises NotFound when the command has ended."""
-        await self._guest.unary("process.Process/CloseStdin", self._selector())
+        """Give the command's standard input its end.
+
+        Raises NotFound when the command has ended, FailedPrecondition for a terminal: send "\\x04" to that.
+        """
+        await self._input("CloseStdin", self._selector())
 
     async def send_signal(self, signal: str | int) -> None:
         """Send a signal, such as "SIGINT" or 2, to the command and everything in its process group.
@@ -205,6 +204,13 @@ class AsyncProcess:
         except (NotFound, FailedPrecondition):
             # The command ended, or closed its input, before it had read everything: that is its own affair.
             return
+
+    async def _input(self, method: str, message: dict[str, Any]) -> None:
+        try:
+            await self._guest.unary(f"process.Process/{method}", message)
+        except Internal as error:
+            # The agent keeps to E2B's contract here, in which a closed or absent input is `internal`.
+            raise FailedPrecondition(error.message, request_id=error.request_id) from error
 
     def _selector(self) -> dict[str, Any]:
         if self._reader.pid is None:

@@ -60,7 +60,8 @@ def exit_code(end: Exit) -> int:
     """The code with which a shell would tell of this end."""
     if end.exit_code >= 0:
         return end.exit_code & 0xFF
-    words = end.status.partition("signal:")[2].strip().removesuffix(" (core dumped)")
+    # The agent writes `signal: killed`, and `signal: signal 40` for one that has no name.
+    words = end.status.partition("signal:")[2].strip().removesuffix(" (core dumped)").removeprefix("signal ")
     number = _SIGNAL_WORDS.get(words.lower())
     if number is None and words.upper() in signal.Signals.__members__:
         number = signal.Signals[words.upper()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from atoll._errors import InvalidArgument, NotFound, PermissionDenied, SandboxEnded
+from atoll._errors import AtollError, InvalidArgument, NotFound, PermissionDenied, SandboxEnded
 from atoll._sync.process import Process
 from atoll._sync.sandbox import Sandbox
 from atoll.cli.context import NOT_FOUND
@@ -32,7 +32,7 @@ def start(
     except SandboxEnded:
         raise
     except (NotFound, InvalidArgument, PermissionDenied) as error:
-        code = _shell_code(error.message)
+        code = _shell_code(error)
         if code is None:
             raise
         hint = ""
@@ -42,12 +42,13 @@ def start(
         raise SystemExit(code) from None
 
 
-def _shell_code(message: str) -> int | None:
-    words = message.lower()
+def _shell_code(error: AtollError) -> int | None:
+    """What a shell would exit with; None when it is not the program that is at fault but the directory or user."""
+    words = error.message.lower()
     if "cwd" in words or "username" in words:
         return None
-    if "not found" in words or "no such file" in words:
+    if isinstance(error, NotFound) or "executable file not found" in words:
         return NOT_FOUND
-    if "permission denied" in words or "exec format" in words:
+    if isinstance(error, PermissionDenied) or "not a program" in words or "exec format" in words:
         return CANNOT_EXECUTE
     return None
