@@ -91,6 +91,18 @@ class Daemon:
                 time.sleep(0.05)
         raise AssertionError(f"the daemon was not healthy after {START_TIMEOUT_S} s:\n{self.log_tail()}")
 
+    def settle(self, timeout_s: float = 30) -> census.Census:
+        """Wait until the pools are full: two looks in a row see the same things. Returns what is there."""
+        deadline = time.monotonic() + timeout_s
+        last = self.census()
+        while time.monotonic() < deadline:
+            time.sleep(0.5)
+            now = self.census()
+            if now == last:
+                return now
+            last = now
+        raise AssertionError(f"the daemon's pools did not come to rest within {timeout_s} s")
+
     def kill_hard(self) -> None:
         assert self.process is not None
         self.process.kill()
@@ -152,6 +164,7 @@ def make_daemon(base: Path, **settings: str) -> Iterator[Daemon]:
     daemon = Daemon(base / "state", settings=settings)
     try:
         daemon.start()
+        daemon.settle()
         yield daemon
     finally:
         if daemon.process is not None:

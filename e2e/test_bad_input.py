@@ -30,7 +30,7 @@ LONG = "x" * 200_000
         ({"envs": {"A=B": "1"}}, 400, "A=B"),
         ({"envs": {"A": "\0"}}, 400, "A"),
         ({"envs": {"A": 1}}, 400, "envs"),
-        ({"metadata": {"k": LONG}}, 400, ""),
+        ({"metadata": {"k": LONG[:4000]}}, 400, "metadata"),
         ({"no_such_field": 1}, 400, "no_such_field"),
         ([], 400, ""),
     ],
@@ -69,7 +69,7 @@ def test_paths(daemon: Daemon, method: str, path: str, status: int) -> None:
     assert answer.json()["error"]["code"]
 
 
-@pytest.mark.parametrize("key", ["", "nonsense", "e2b_" + "0" * 40, "é"])
+@pytest.mark.parametrize("key", ["nonsense", "nonsense nonsense", "e2b_" + "0" * 40, "é"])
 def test_a_wrong_key(daemon: Daemon, key: str) -> None:
     answer = daemon.api("GET", "/v1/sandboxes", headers={"authorization": f"Bearer {key}".encode()})
     assert answer.status_code == 401

@@ -78,13 +78,13 @@ def test_the_readme_snippet(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_command_speaks_json(daemon: Daemon) -> None:
-    made = json.loads(atoll(daemon, "--json", "sandbox", "create").stdout)
+    made = json.loads(atoll(daemon, "sandbox", "create", "--json").stdout)
     try:
-        listed = json.loads(atoll(daemon, "--json", "sandbox", "list").stdout)
+        listed = json.loads(atoll(daemon, "sandbox", "list", "--json").stdout)
         assert made["id"] in json.dumps(listed)
-        info = json.loads(atoll(daemon, "--json", "sandbox", "info", made["id"]).stdout)
+        info = json.loads(atoll(daemon, "sandbox", "info", made["id"], "--json").stdout)
         assert info["state"] == "running"
     finally:
         assert atoll(daemon, "sandbox", "kill", made["id"]).returncode == 0
-    checks = json.loads(atoll(daemon, "--json", "doctor").stdout)
+    checks = json.loads(atoll(daemon, "doctor", "--json").stdout)
     assert "gvisor" in json.dumps(checks)

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from atoll import Config, Sandbox
 from e2e.conftest import Daemon
 
 MIB = 1024**2
-
-
-def settle(daemon: Daemon, timeout_s: float = 30) -> None:
-    """Wait until the pools have their number again: two looks a second apart see the same."""
-    deadline = time.monotonic() + timeout_s
-    last = daemon.census()
-    while time.monotonic() < deadline:
-        time.sleep(1)
-        now = daemon.census()
-        if (len(now.namespaces), len(now.loops)) == (len(last.namespaces), len(last.loops)):
-            return
-        last = now
 
 
 def test_fifty_at_once(daemon: Daemon, client: Config) -> None:
@@ -52,15 +39,14 @@ def test_more_than_fits_is_refused_before_anything_is_made(own_daemon: Daemon) -
 def test_two_hundred_in_a_row_leave_nothing(daemon: Daemon, client: Config) -> None:
     for _ in range(5):
         Sandbox.create(config=client).kill()
-    settle(daemon)
-    before, files, memory = daemon.census(), daemon.open_files(), daemon.rss_bytes()
+    before = daemon.settle()
+    files, memory = daemon.open_files(), daemon.rss_bytes()
     for number in range(200):
         sb = Sandbox.create(memory_mib=128, config=client)
         if number % 20 == 0:
             assert sb.run("echo x").stdout == "x\n"
         sb.kill()
-    settle(daemon)
-    after = daemon.census()
+    after = daemon.settle()
     assert not after.processes
     assert after.cgroups == before.cgroups
     assert after.rules.count("\n") <= before.rules.count("\n") + 2
