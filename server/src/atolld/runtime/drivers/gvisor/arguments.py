@@ -18,6 +18,8 @@ OPTIONAL_FLAGS = (
     ("net-disconnect-ok", "true"),
     # The guest sees as many CPUs as it was given, not as the machine has.
     ("cpu-num-from-quota", "true"),
+    # Set-user-id programs gain their owner's rights (2025 releases; earlier ones never let them).
+    ("allow-suid", "true"),
     ("host-uds", "none"),
     ("host-fifo", "none"),
 )

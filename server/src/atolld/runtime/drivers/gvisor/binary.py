@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,12 +64,13 @@ def parse_flags(text: str) -> frozenset[str]:
 
 async def read_binary(path: Path, scratch: Path) -> RunscBinary:
     """Ask the binary. `scratch`: a directory for its output. Raises RuntimeUnusable with the reason."""
-    version, release = parse_version(await _ask(path, "--version", scratch))
-    return RunscBinary(path, version, release, parse_flags(await _ask(path, "flags", scratch)))
+    with tempfile.TemporaryDirectory(prefix="ask-", dir=scratch) as directory:
+        version, release = parse_version(await _ask(path, "--version", Path(directory)))
+        return RunscBinary(path, version, release, parse_flags(await _ask(path, "flags", Path(directory))))
 
 
-async def _ask(path: Path, question: str, scratch: Path) -> str:
-    output = scratch / f"ask{question.replace('-', '_')}"
+async def _ask(path: Path, question: str, directory: Path) -> str:
+    output = directory / question.strip("-")
     try:
         code = await run_command(Command([str(path), question], output), _TIMEOUT_S)
     except OSError as error:

@@ -36,6 +36,8 @@ ISOLATION = (
     "gVisor: the guest's system calls are served by a kernel of its own in user space (the sentry), which itself may "
     "make only a few dozen of the host's, in empty namespaces without privileges"
 )
+# Half the memory limit in its favour: enough to prefer any large guest process, and still killable.
+SENTRY_OOM_SCORE = -500
 # The kernel takes a killed process down in milliseconds, one with gigabytes of memory in tenths of a second.
 KILL_TIMEOUT_S = 10.0
 
@@ -89,6 +91,7 @@ class GvisorDriver:
         if process is None:
             raise Internal(f"gVisor did not start sandbox {record.id}: {_last_words(record, code)}")
         self._cgroups.set_limits(record.id, limits.running(record.resources))
+        _spare(process)
         return replace(record, process=process, boot_id=current_boot_id()).to_handle(NAME)
 
     async def stop(self, handle: Handle, grace_s: float) -> None:
@@ -105,7 +108,7 @@ class GvisorDriver:
         record = Record.from_handle(handle)
         process = self._living(record)
         if process is not None:
-            return TaskStatus(TaskState.RUNNING, process.pid)
+            return TaskStatus(TaskState.RUNNING, process.pid, self._cgroups.oom_kills(record.id) > 0)
         never_started = record.process is None and not state.state_file(self._settings.root, record.id).exists()
         if never_started and config_file(record.directory).exists():
             return TaskStatus(TaskState.CREATED)
@@ -225,6 +228,19 @@ def keep_tmp_on_disk(rootfs: Path) -> None:
             os.mkdir(".X11-unix", 0o755, dir_fd=descriptor)
     finally:
         os.close(descriptor)
+
+
+def _spare(sentry: ProcessIdentity) -> None:
+    """Let the kernel end a guest's process before the sentry when the sandbox is out of memory.
+
+    The host process of a guest process counts the memory it has mapped, so ending the biggest one is what Linux would
+    do; ending the sentry ends the whole sandbox.
+    """
+    try:
+        Path("/proc", str(sentry.pid), "oom_score_adj").write_text(str(SENTRY_OOM_SCORE))
+    except (FileNotFoundError, ProcessLookupError):
+        # It has ended since, which `wait` and `inspect` tell.
+        return
 
 
 def _is_of(pid: int, id: SandboxId) -> bool:

@@ -1,0 +1,59 @@
+"""The suite on a `FakeWorld`: what a driver promises without any machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atolld.core.sandbox import Resources
+from atolld.foundation.errors import Unimplemented
+from atolld.foundation.ids import new_sandbox_id
+from atolld.runtime.conformance.lab import Ground, GuestAnswer
+from atolld.runtime.driver import Handle, LaunchSpec
+from atolld.runtime.drivers.fake import FakeDriver, FakeWorld, Script
+
+
+class FakeLab:
+    """A lab in memory; `directory` is only named, never written to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._world = FakeWorld()
+        self._script = Script()
+
+    def driver(self) -> FakeDriver:
+        """See `Lab.driver`."""
+        return FakeDriver(self._world, self._script)
+
+    async def prepare(self, resources: Resources | None = None, *, ignores_term: bool = False) -> Ground:
+        """See `Lab.prepare`."""
+        self._script.ignores_term = ignores_term
+        id = new_sandbox_id()
+        home = self._directory / id
+        spec = LaunchSpec(
+            id=id,
+            rootfs=home / "rootfs",
+            netns=home / "netns",
+            agent=home / "agent",
+            log=home / "log",
+            directory=home / "driver",
+            cgroup=f"/fake/{id}",
+            resources=resources or Resources(),
+            hostname=f"box-{id[:6]}",
+        )
+        return Ground(spec, "192.0.2.1")
+
+    async def run(self, ground: Ground, command: str, timeout_s: float = 30.0) -> GuestAnswer:
+        """See `Lab.run`."""
+        raise Unimplemented("nothing runs in a fake sandbox")
+
+    async def end_by_itself(self, ground: Ground, handle: Handle) -> None:
+        """See `Lab.end_by_itself`."""
+        self._world.die(ground.spec.id)
+
+    async def wait_elsewhere(self, handle: Handle) -> str:
+        """See `Lab.wait_elsewhere`."""
+        raise Unimplemented("a fake world is seen by one process")
+
+    def leftovers(self, ground: Ground) -> list[str]:
+        """See `Lab.leftovers`."""
+        return [f"fake sandbox {id}" for id in self._world.tasks if id == ground.spec.id]

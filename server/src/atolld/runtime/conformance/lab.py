@@ -1,0 +1,59 @@
+"""What the suite needs of the place where it runs: surroundings for sandboxes, a way into them, and an honest look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from atolld.core.sandbox import Resources
+from atolld.runtime.driver import Handle, LaunchSpec, RuntimeDriver
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Surroundings of one sandbox, as the node would prepare them. `address`: where its guest is reached."""
+
+    spec: LaunchSpec
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestAnswer:
+    """What a command in the guest did: exit status (negative: the signal), stdout and stderr together."""
+
+    status: int
+    output: str
+
+
+class Lab(Protocol):
+    """One machine, real or played, with any number of drivers on it."""
+
+    def driver(self) -> RuntimeDriver:
+        """A new driver object that knows nothing of what earlier ones did: a restarted daemon."""
+        ...
+
+    async def prepare(self, resources: Resources | None = None, *, ignores_term: bool = False) -> Ground:
+        """New surroundings; `ignores_term`: PID 1 will not end at SIGTERM. Removed when the lab closes."""
+        ...
+
+    async def run(self, ground: Ground, command: str, timeout_s: float = 30.0) -> GuestAnswer:
+        """Run a shell command in the guest as root.
+
+        Raises GuestUnreachable when the guest ends or does not answer, Unimplemented where nothing runs at all.
+        """
+        ...
+
+    async def end_by_itself(self, ground: Ground, handle: Handle) -> None:
+        """Make PID 1 of a running sandbox exit."""
+        ...
+
+    async def wait_elsewhere(self, handle: Handle) -> str:
+        """`wait` in a process that is not the sandbox's ancestor; the state it ends in.
+
+        Raises Unimplemented where no other process can see the sandbox.
+        """
+        ...
+
+    def leftovers(self, ground: Ground) -> list[str]:
+        """Everything still on the machine that `destroy` should have removed, in words; empty is good."""
+        ...

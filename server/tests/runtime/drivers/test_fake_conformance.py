@@ -1,0 +1,30 @@
+"""The fake driver keeps every promise that needs no machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atolld.runtime.conformance import CHECKS, run_check
+from atolld.runtime.conformance.fake_lab import FakeLab
+
+NOTHING_RUNS = "nothing runs in a fake sandbox"
+GAPS = {
+    "agent_is_pid_1": NOTHING_RUNS,
+    "root_file_system": NOTHING_RUNS,
+    "log_takes_output": NOTHING_RUNS,
+    "set_user_id_works": NOTHING_RUNS,
+    "memory_bomb": NOTHING_RUNS,
+    "fork_bomb": NOTHING_RUNS,
+    "cpu_quota": NOTHING_RUNS,
+    "guest_sees_its_memory": NOTHING_RUNS,
+    "guest_sees_its_cpus": NOTHING_RUNS,
+    "wait_in_another_process": "a fake world is seen by one process",
+    "destroy_after_a_failed_start": "it looks at no network namespace",
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+async def test_conformance(check: str, tmp_path: Path) -> None:
+    await run_check(check, FakeLab(tmp_path), GAPS)
