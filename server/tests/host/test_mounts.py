@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atolld.host import mounts, syscalls
-from atolld.host.mounts import parse_mountinfo
+from atolld.host.mounts import holds_target, parse_mountinfo
 
 LINES = (
     b"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n"
@@ -34,6 +34,22 @@ def test_other_text_is_refused(line: bytes) -> None:
         parse_mountinfo(line)
 
 
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/", True),
+        ("/srv/x y\tz\\n\ne", True),
+        ("/a b", False),
+        ("/sys/fs/cgroup/memory", True),
+        ("/sys/fs/cgroup", False),
+        ("/memory", False),
+        ("/nowhere", False),
+    ],
+)
+def test_a_target_is_found_in_its_own_field_only(target: str, expected: bool) -> None:
+    assert holds_target(LINES, Path(target)) is expected
+
+
 def test_names_that_are_not_utf8_survive() -> None:
     (mount,) = parse_mountinfo(b"1 2 0:1 / /x\xff rw - tmpfs t rw\n")
     assert bytes(mount.target) == b"/x\xff"
@@ -45,13 +61,17 @@ def test_this_machine_has_a_root() -> None:
 
 @pytest.mark.real
 def test_mounts_below_come_innermost_first_and_unmount_is_idempotent(tmp_path: Path) -> None:
-    outer, inner = tmp_path / "o", tmp_path / "o" / "in side"
+    outer, inner = tmp_path / "o", tmp_path / "o" / "in side\\#\t\n"
     outer.mkdir()
     syscalls.mount("none", outer, "tmpfs")
     inner.mkdir()
     syscalls.mount("none", inner, "tmpfs")
     syscalls.mount("none", inner, "tmpfs")
     assert mounts.mounts_below(tmp_path) == [inner, inner, outer]
+    assert mounts.is_mounted(outer)
+    assert mounts.is_mounted(inner)
+    assert not mounts.is_mounted(tmp_path)
+    assert not mounts.is_mounted(tmp_path / "o" / "in")
     with pytest.raises(OSError, match="umount"):
         mounts.unmount(outer)
     for target in mounts.mounts_below(tmp_path):

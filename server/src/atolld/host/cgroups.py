@@ -120,8 +120,7 @@ class Cgroups:
         found: set[int] = set()
         for directory in self.layout.directories(self.path(id)):
             for group in (directory, *_below(directory)):
-                with contextlib.suppress(FileNotFoundError, OSError):
-                    found.update(int(line) for line in (group / "cgroup.procs").read_text().split())
+                found.update(_members(group))
         return found
 
     def stats(self, id: str) -> CgroupStats:
@@ -256,6 +255,16 @@ def _keyed(text: str) -> Mapping[str, int]:
     """`name number` lines as a mapping; other lines are left out."""
     pairs = (line.split() for line in text.splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+
+def _members(group: Path) -> set[int]:
+    try:
+        return set(map(int, (group / "cgroup.procs").read_text().split()))
+    except OSError as error:
+        # ENODEV: it was removed while its file was open.
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return set()
+        raise
 
 
 def _pass_down(group: Path) -> None:
