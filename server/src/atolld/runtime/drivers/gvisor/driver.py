@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +37,8 @@ ISOLATION = (
     "gVisor: the guest's system calls are served by a kernel of its own in user space (the sentry), which itself may "
     "make only a few dozen of the host's, in empty namespaces without privileges"
 )
-# Half the memory limit in its favour: enough to prefer any large guest process, and still killable.
-SENTRY_OOM_SCORE = -500
+# As if they used half of all memory more than they do.
+GUEST_OOM_SCORE = 500
 # The kernel takes a killed process down in milliseconds, one with gigabytes of memory in tenths of a second.
 KILL_TIMEOUT_S = 10.0
 
@@ -91,7 +92,7 @@ class GvisorDriver:
         if process is None:
             raise Internal(f"gVisor did not start sandbox {record.id}: {_last_words(record, code)}")
         self._cgroups.set_limits(record.id, limits.running(record.resources))
-        _spare(process)
+        offer(self._cgroups.pids(record.id) - _own_pids(self._settings.root, record.id, process))
         return replace(record, process=process, boot_id=current_boot_id()).to_handle(NAME)
 
     async def stop(self, handle: Handle, grace_s: float) -> None:
@@ -230,17 +231,23 @@ def keep_tmp_on_disk(rootfs: Path) -> None:
         os.close(descriptor)
 
 
-def _spare(sentry: ProcessIdentity) -> None:
-    """Let the kernel end a guest's process before the sentry when the sandbox is out of memory.
+def offer(pids: Iterable[int]) -> None:
+    """Make these the first the kernel ends when memory is short, of the sandbox or of the whole machine.
 
-    The host process of a guest process counts the memory it has mapped, so ending the biggest one is what Linux would
-    do; ending the sentry ends the whole sandbox.
+    They are the host processes that stand for guest processes, and count the memory those have mapped: ending the
+    biggest ends one guest process, as Linux would, and not the sentry with the whole sandbox, nor the daemon. Those
+    that start later inherit it. (Lowering the sentry's own score instead would need CAP_SYS_RESOURCE.)
     """
-    try:
-        Path("/proc", str(sentry.pid), "oom_score_adj").write_text(str(SENTRY_OOM_SCORE))
-    except (FileNotFoundError, ProcessLookupError):
-        # It has ended since, which `wait` and `inspect` tell.
-        return
+    for pid in pids:
+        try:
+            Path("/proc", str(pid), "oom_score_adj").write_text(str(GUEST_OOM_SCORE))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def _own_pids(root: Path, id: SandboxId, sentry: ProcessIdentity) -> set[int]:
+    known = state.read_state(root, id)
+    return {sentry.pid, known.gofer_pid if known is not None and known.gofer_pid else 0}
 
 
 def _is_of(pid: int, id: SandboxId) -> bool:
