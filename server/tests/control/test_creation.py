@@ -8,7 +8,15 @@ from atolld.control.testing import SPEC, RecordedTelemetry, World, until
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.sandbox import Sandbox
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import Capacity, FailedPrecondition, GuestUnreachable, Internal, NotFound, RuntimeUnusable
+from atolld.foundation.errors import (
+    Capacity,
+    FailedPrecondition,
+    GuestUnreachable,
+    Internal,
+    NotFound,
+    RuntimeUnusable,
+    Unavailable,
+)
 from atolld.foundation.ids import SandboxId
 from atolld.storage.store import SandboxQuery
 
@@ -241,3 +249,17 @@ async def test_a_refusal_whose_row_cannot_be_deleted(world: World, monkeypatch: 
     with pytest.raises(Capacity):
         await _create(world)
     await _nothing_is_left(world)
+
+
+async def test_killing_one_whose_cleaning_up_fails_is_told_so(world: World) -> None:
+    gate = world.node.hold("launch")
+    creating = _create(world)
+    await gate.reached.wait()
+    id = await _only(world)
+    world.node.fail("terminate", OSError("busy"), OSError("busy"))
+    with pytest.raises(Unavailable, match="could not be cleaned up yet"):
+        await world.sandboxes.kill(world.project.id, id)
+    with pytest.raises(FailedPrecondition):
+        await creating
+    await world.clock.advance(3.0)
+    assert (await world.ended(id)).end_reason is EndReason.KILLED

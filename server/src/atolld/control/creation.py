@@ -99,6 +99,8 @@ class Creation:
             code = error.code if isinstance(error, AtollError) else "internal"
             self._telemetry.count("sandbox_creates", {"runtime": runtime, "outcome": code})
             raise
+        finally:
+            live.settled.set()
         ended = self._clock.monotonic()
         launch_s = sum(live.phases_s.values())
         live.phases_s = {

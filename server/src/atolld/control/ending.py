@@ -21,7 +21,7 @@ from atolld.core.sandbox import Sandbox
 from atolld.foundation.aio import spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import Conflict, NotFound
+from atolld.foundation.errors import Conflict, NotFound, Unavailable
 from atolld.foundation.ids import SandboxId
 from atolld.node.interface import Death, Node
 from atolld.storage.store import SandboxStore
@@ -107,8 +107,11 @@ class Ending:
     async def _wait(self, live: Live) -> None:
         if live.ending is not None:
             await asyncio.shield(live.ending)
-        else:
-            await live.gone.wait()
+            return
+        if live.state is SandboxState.CREATING:
+            await live.settled.wait()
+        if not live.gone.is_set():
+            raise Unavailable(f"sandbox {live.id} could not be cleaned up yet; it is tried again by itself")
 
     def _begin(self, live: Live) -> None:
         live.ending = spawn(self._attempt(live), name=f"end-{live.id}", report=False)

@@ -40,14 +40,15 @@ class Abort:
 class Live:
     """One live sandbox.
 
-    `gone` is set when it has ended. `launch` is the node's work while it is being created; `abort` and `death` tell the
-    create that it must not go on. `ending` is the present attempt to take it down, `retrying` that
-    further ones follow by themselves.
+    `gone` is set when it has ended, `settled` when its create has returned or raised. `launch` is the node's work while
+    it is being created; `abort` and `death` tell the create that it must not go on. `ending` is the present attempt to
+    take it down, `retrying` that further ones follow by themselves.
     """
 
     sandbox: Sandbox
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
     launch: asyncio.Task[Launched] | None = None
     abort: Abort | None = None
     death: Death | None = None

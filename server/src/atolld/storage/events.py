@@ -10,10 +10,13 @@ from atolld.storage.database import Database
 from atolld.storage.rows import event_from_row, event_to_row
 from atolld.storage.schema import events
 
+# Built once: building a statement costs as much as running it.
+_APPEND = insert(events)
+
 
 def append_event(connection: Connection, event: Event) -> None:
     """Add `event` in the transaction of the change it tells of."""
-    connection.execute(insert(events).values(event_to_row(event)))
+    connection.execute(_APPEND, event_to_row(event))
 
 
 class SqlEvents:

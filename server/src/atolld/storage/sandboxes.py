@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from atolld.core.event import Event
 from atolld.core.lifecycle import LIVE_STATES, Action, EndReason, SandboxState, transition
@@ -22,6 +24,8 @@ from atolld.storage.schema import events, sandbox_metadata, sandboxes
 from atolld.storage.store import Claim, Listed, SandboxQuery, Started
 from atolld.storage.usage import record_usage
 
+_INSERT = insert(sandboxes)
+_INSERT_METADATA = insert(sandbox_metadata)
 _LIVE = [state.value for state in LIVE_STATES]
 
 
@@ -40,10 +44,10 @@ class SqlSandboxes:
                 if earlier is not None:
                     return earlier
             admit(connection, sandbox.project_id, sandbox.spec.resources)
-            connection.execute(insert(sandboxes).values(sandbox_to_row(sandbox)))
+            connection.execute(_INSERT, sandbox_to_row(sandbox))
             if sandbox.spec.metadata:
                 connection.execute(
-                    insert(sandbox_metadata),
+                    _INSERT_METADATA,
                     [{"sandbox_id": sandbox.id, "key": k, "value": v} for k, v in sandbox.spec.metadata.items()],
                 )
             return sandbox.id
@@ -202,18 +206,24 @@ class SqlSandboxes:
 
 
 def _guarded(connection: Connection, id: SandboxId, source: SandboxState, **values: object) -> Row[Any]:
-    change = (
-        update(sandboxes)
-        .where(sandboxes.c.id == id, sandboxes.c.state == source.value)
-        .values(values)
-        .returning(
-            sandboxes.c.id, sandboxes.c.project_id, sandboxes.c.cpu, sandboxes.c.memory_mib, sandboxes.c.metered_until
-        )
-    )
-    row = connection.execute(change).first()
+    parameters = {f"new_{name}": value for name, value in values.items()}
+    change = _guarded_update(tuple(values))
+    row = connection.execute(change, {"guard_id": id, "guard_state": source.value, **parameters}).first()
     if row is None:
         raise _moved_on(id, source)
     return row
+
+
+@cache
+def _guarded_update(names: tuple[str, ...]) -> ReturningUpdate[Any]:
+    # Kept by the columns it sets: building a statement costs as much as running it.
+    table = sandboxes.c
+    return (
+        update(sandboxes)
+        .where(table.id == bindparam("guard_id"), table.state == bindparam("guard_state"))
+        .values({name: bindparam(f"new_{name}", type_=table[name].type) for name in names})
+        .returning(table.id, table.project_id, table.cpu, table.memory_mib, table.metered_until)
+    )
 
 
 def _moved_on(id: SandboxId, source: SandboxState) -> Conflict:
