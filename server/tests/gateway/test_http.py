@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from atolld.core.lifecycle import SandboxState
 from atolld.foundation.ids import ProjectId
+from atolld.gateway.upstream import UpstreamConnection
 
 from .conftest import ID, KEY, TOKEN, Edge, FakeEndpoint, answer
 
@@ -73,7 +75,9 @@ async def test_only_what_may_be_repeated_is_sent_again_when_a_kept_connection_wa
     assert (await client.response())[0] == 200
     client.request(method, edge.agent("/second"), "content-length: 0")
     assert (await client.response())[0] == second
-    assert [head.split(b" ")[1] for head in edge.sandbox.heads] == [b"/first", b"/second", b"/second"][: 3 if second == 200 else 2]
+    assert [head.split(b" ")[1] for head in edge.sandbox.heads] == [b"/first", b"/second", b"/second"][
+        : 3 if second == 200 else 2
+    ]
 
 
 async def test_bodies_go_up_as_they_were_framed(edge: Edge) -> None:
@@ -358,6 +362,10 @@ def _gone(edge: Edge) -> None:
     edge.directory.endpoints.clear()
 
 
+def _moved(edge: Edge) -> None:
+    edge.directory.endpoints[ID] = FakeEndpoint("127.0.0.1:1")
+
+
 def _stopping(edge: Edge) -> None:
     edge.directory.endpoints[ID].state = SandboxState.STOPPING
 
@@ -381,6 +389,25 @@ async def test_who_may_not_pass(edge: Edge, change: Change, key: str, status: in
         assert (got, code_of(body)) == (status, code)
         assert json.loads(body)["error"]["request_id"] == headers["x-request-id"]
     assert edge.sandbox.connections == 0
+
+
+@pytest.mark.parametrize("change", [_gone, _moved])
+async def test_a_sandbox_that_ends_while_it_is_dialled_gets_nothing(edge: Edge, change: Change) -> None:
+    """Its address may be another sandbox's by then."""
+    dial = edge.gateway.pool._dial
+
+    async def slow(*arguments: Any) -> UpstreamConnection:
+        connection = await dial(*arguments)
+        change(edge)
+        return connection
+
+    edge.gateway.pool._dial = slow
+    client = await edge.client()
+    client.request("POST", edge.agent(), "content-length: 6", body=b"secret")
+    status, _, body = await client.response()
+    assert (status, code_of(body)) == (404, "not_found")
+    await asyncio.wait_for(edge.sandbox.closed.wait(), 5)
+    assert edge.sandbox.heads == []
 
 
 async def test_the_api_gets_everything_else(edge: Edge) -> None:
@@ -509,5 +536,3 @@ async def test_a_sandbox_that_does_not_read_stops_the_client(edge: Edge) -> None
         pass
     done.set()
     assert sent < 40 * 1024 * 1024
-
-

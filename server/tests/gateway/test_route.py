@@ -87,7 +87,8 @@ def test_hosts(host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "localhost", "127.0.0.1:8880", ID, f"x-{ID}.e.com", f"80-{ID}", f"80-{ID}x.e.com", f"123456-{ID}.e.com"]
+    "host",
+    ["", "localhost", "127.0.0.1:8880", ID, f"x-{ID}.e.com", f"80-{ID}", f"80-{ID}x.e.com", f"123456-{ID}.e.com"],
 )
 def test_other_hosts(host: str) -> None:
     assert parse_host(host, b"/") is None

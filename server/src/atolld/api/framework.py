@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from atolld.api.errors import internal, render
-from atolld.foundation.errors import AtollError, InvalidArgument, NotFound
+from atolld.foundation.errors import AtollError, Internal, InvalidArgument, NotFound
 from atolld.foundation.ids import RequestId, new_request_id
 
 log = logging.getLogger("atolld.api")
@@ -85,8 +85,10 @@ def _lowered(text: str) -> str:
 async def _atoll_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AtollError)
     response = answer(request, error)
-    if response.status_code >= 500:
+    if isinstance(error, Internal):
         log.error("request failed: %s", error.message, exc_info=error, extra={"code": error.code})
+    elif response.status_code >= 500:
+        log.warning("request failed: %s", error.message, extra={"code": error.code})
     return response
 
 
@@ -104,6 +106,9 @@ async def _framework_error(request: Request, error: Exception) -> Response:
         response = answer(request, InvalidArgument(f"{request.method} is not possible here; use {allowed}"), 405)
         response.headers["allow"] = allowed
         return response
+    if error.status_code == 400:
+        # The framework's own sentence for a body that its JSON parser gave up on.
+        return answer(request, InvalidArgument("the body is not JSON that can be read; it may be nested too deeply"))
     return answer(request, InvalidArgument(str(error.detail)), error.status_code)
 
 

@@ -18,11 +18,12 @@ from atolld.gateway.server import EdgeProtocol
 class Server(uvicorn.Server):
     """Serves until `stop` is called. `cut_streams` is called when the grace for requests in flight is over."""
 
-    def __init__(self, config: uvicorn.Config, cut_streams: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, cut_streams: Callable[[], None], grace_s: float) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
         self._stop = asyncio.Event()
         self._cut_streams = cut_streams
+        self._grace_s = grace_s
 
     def stop(self) -> None:
         """Stop accepting, let requests in flight end within the grace, then return from `serve`."""
@@ -41,9 +42,8 @@ class Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        grace_s = float(self.config.timeout_graceful_shutdown or 0)
         if self.server_state.tasks:
-            await asyncio.wait(set(self.server_state.tasks), timeout=grace_s)
+            await asyncio.wait(set(self.server_state.tasks), timeout=self._grace_s)
         self._cut_streams()
         left = set(self.server_state.tasks)
         if left:
@@ -77,10 +77,9 @@ def make_server(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=int(settings.stop_grace_s),
         backlog=2048,
     )
-    return Server(config, cut_streams)
+    return Server(config, cut_streams, settings.stop_grace_s)
 
 
 def listen(settings: Settings) -> socket.socket:

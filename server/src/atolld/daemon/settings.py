@@ -127,7 +127,8 @@ def load(environ: Mapping[str, str] | None = None, overrides: Mapping[str, objec
     """Settings from the file (ATOLL_SETTINGS, else /etc/atoll/atolld.json if it is there), then the environment, then
     `overrides` that are not None.
 
-    Raises InvalidArgument naming the setting, its value and what is expected, or the unknown variable.
+    Raises InvalidArgument naming the setting, its value and what is expected. Variables that name no setting are left
+    alone: other programs have theirs.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, object] = _from_file(environ.get(f"{ENV_PREFIX}SETTINGS"))

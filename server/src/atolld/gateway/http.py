@@ -64,7 +64,7 @@ class Gateway:
         try:
             route = parse_native(scope["raw_path"])
             endpoint = await self._admit(scope, route)
-            exchange = _Exchange(scope, receive, send, route, endpoint, self.pool, request_id, wire)
+            exchange = _Exchange(scope, receive, send, route, endpoint, self._directory, self.pool, request_id, wire)
             await exchange.run()
         except _ClientGone:
             log.debug("the client went away")
@@ -117,6 +117,7 @@ class _Exchange:
         send: Send,
         route: Route,
         endpoint: Endpoint,
+        directory: Directory,
         pool: Pool,
         request_id: str,
         wire: Wire | None,
@@ -126,6 +127,7 @@ class _Exchange:
         self._send = send
         self._route = route
         self._endpoint = endpoint
+        self._directory = directory
         self._pool = pool
         self._request_id = request_id
         self._wire = wire
@@ -191,13 +193,21 @@ class _Exchange:
         return b"\r\n"
 
     async def _connect(self) -> tuple[UpstreamConnection, bool]:
+        kept = self._pool.idle_agent(self._route.sandbox_id) if self._route.door is Door.NATIVE_AGENT else None
+        return (kept, True) if kept is not None else (await self._fresh(), False)
+
+    async def _fresh(self) -> UpstreamConnection:
         id, endpoint = self._route.sandbox_id, self._endpoint
-        if self._route.door is not Door.NATIVE_AGENT:
-            return await self._pool.to_port(id, endpoint, self._route.port), False
-        kept = self._pool.idle_agent(id)
-        if kept is not None:
-            return kept, True
-        return await self._pool.to_agent(id, endpoint), False
+        if self._route.door is Door.NATIVE_AGENT:
+            connection = await self._pool.to_agent(id, endpoint)
+        else:
+            connection = await self._pool.to_port(id, endpoint, self._route.port)
+        now = self._directory.endpoint(id)
+        if now is None or now.address != endpoint.address:
+            # Its address may by now be another sandbox's, which must see nothing of this request.
+            connection.abort()
+            raise NotFound(f"sandbox {id} has ended")
+        return connection
 
     async def _once_more_if_stale(self, connection: UpstreamConnection, payload: bytes) -> UpstreamConnection:
         try:
@@ -206,7 +216,7 @@ class _Exchange:
             if not error.nothing_received:
                 raise
             connection.abort()
-            connection = await self._pool.to_agent(self._route.sandbox_id, self._endpoint)
+            connection = await self._fresh()
             connection.begin(self._scope["method"].encode(), payload)
         return connection
 

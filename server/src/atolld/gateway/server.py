@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from atolld.foundation.errors import AtollError, InvalidArgument, Unavailable
 from atolld.foundation.ids import new_request_id
@@ -29,12 +29,13 @@ class Limits:
     """Bounds of the client's side; bytes, seconds, connections.
 
     `refused_body_bytes`: how much of a body is still read and thrown away after its request was answered, so that the
-    client gets to read the answer.
+    client gets to read the answer; `linger_s`: how long that is waited for when the connection cannot go on.
     """
 
     head_bytes: int = 64 * 1024
     head_timeout_s: float = 15.0
     refused_body_bytes: int = 8 * 1024 * 1024
+    linger_s: float = 2.0
     max_connections: int = 10_000
     tunnel_tail_bytes: int = 64 * 1024
 
@@ -44,6 +45,8 @@ class Wire:
 
     def __init__(self, protocol: EdgeProtocol) -> None:
         self._protocol = protocol
+        # Of a client that does not wait for answers the connection may already be at a later request.
+        self.cycle: RequestResponseCycle | None = None
 
     @property
     def closed(self) -> bool:
@@ -53,12 +56,13 @@ class Wire:
     @property
     def body_is_here(self) -> bool:
         """Whether `receive` would return at once: some of the body has come, or there is no more."""
-        cycle = self._protocol.cycle
-        return bool(cycle.body) or not cycle.more_body
+        return self.cycle is not None and (bool(self.cycle.body) or not self.cycle.more_body)
 
     def cut(self) -> None:
         """Close so that the client sees its answer was cut short."""
-        self._protocol.cut()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self._protocol.transport.close()
 
     def take_over(self, head: bytes) -> tuple[asyncio.Transport, bytes, Ended]:
         """Write `head` as the answer and give the raw connection away, as `relay` takes it."""
@@ -78,6 +82,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._in_head = False
         self._discarded = 0
         self._upgraded = False
+        self._refused = False
         self._tail = b""
         if len(self.connections) > self.limits.max_connections:
             self._refuse(Unavailable("the daemon has as many connections as it may have; try again later"), None)
@@ -90,6 +95,9 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        if self._refused:
+            self._discard(data)
+            return
         if self._upgraded:
             self._keep_tail(data)
             return
@@ -114,13 +122,16 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         cycle = self.cycle
-        if cycle is not None and cycle.more_body and not cycle.response_started and not self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
+            return
+        if cycle is not None and cycle.more_body and not cycle.response_started:
             self._refuse(InvalidArgument("the request's body ended before it was complete"), 400)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self.scope["extensions"] = {EXTENSION: Wire(self)}  # type: ignore[dict-item]
+        self._wire = Wire(self)
+        self.scope["extensions"] = {EXTENSION: self._wire}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers come by the same door; nothing of ours takes them.
@@ -132,22 +143,16 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._disarm_head_timer()
         super().on_headers_complete()
+        self._wire.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
         if self.cycle.response_complete:
-            self._discarded += len(body)
-            if self._discarded > self.limits.refused_body_bytes:
-                self.transport.abort()
+            self._discard(body)
             return
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidArgument(msg), 400)
-
-    def cut(self) -> None:
-        """See `Wire.cut`."""
-        self.cycle.disconnected = True
-        self.transport.close()
 
     def take_over(self, head: bytes) -> tuple[asyncio.Transport, bytes, Ended]:
         """See `Wire.take_over`."""
@@ -156,6 +161,11 @@ class EdgeProtocol(HttpToolsProtocol):
         tail, self._tail = self._tail, b""
         self.flow.resume_reading()
         return self.transport, tail, self.connection_lost
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > self.limits.refused_body_bytes:
+            self.transport.abort()
 
     def _idle(self) -> bool:
         return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
@@ -193,7 +203,10 @@ class EdgeProtocol(HttpToolsProtocol):
         for name, value in (*answer.headers, (b"connection", b"close")):
             parts += (name, b": ", value, b"\r\n")
         self.transport.write(b"".join((*parts, b"\r\n", answer.body)))
-        self.transport.close()
+        # Closed at once, what the client still sends would reset the connection before it has read the answer.
+        self.transport.write_eof()
+        self._refused = True
+        self._head_timer = self.loop.call_later(self.limits.linger_s, self.transport.abort)
 
 
 def edge_protocol(render: ErrorRenderer, limits: Limits | None = None) -> type[EdgeProtocol]:

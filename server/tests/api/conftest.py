@@ -1,0 +1,88 @@
+"""The API as a client sees it, over a control plane on a fake node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from atolld.api.app import create_app
+from atolld.api.entry import Entry
+from atolld.api.services import Check, Services
+from atolld.control.testing import World
+
+
+@dataclass
+class FakeCheck:
+    name: str = "agent"
+    ok: bool = True
+    summary: str = "there"
+    remedy: str = ""
+    fatal: bool = True
+
+
+@dataclass
+class Api:
+    """`http` sends the key of the default project; `observed` is what the metrics were told."""
+
+    world: World
+    http: httpx.AsyncClient
+    services: Services
+    checks: list[FakeCheck] = field(default_factory=lambda: [FakeCheck()])
+    observed: list[tuple[str, int]] = field(default_factory=list)
+
+    async def error(self, method: str, path: str, **arguments: Any) -> tuple[int, str, str]:
+        """Status, code and message of a request that must fail, in the one form errors have."""
+        response = await self.http.request(method, path, **arguments)
+        body = response.json()
+        assert body.keys() == {"error"}, body
+        assert {"code", "message", "request_id"} <= body["error"].keys() <= {"code", "message", "request_id", "details"}
+        assert body["error"]["request_id"] == response.headers["x-request-id"]
+        return response.status_code, body["error"]["code"], body["error"]["message"]
+
+    async def create(self, **body: Any) -> dict[str, Any]:
+        response = await self.http.post("/v1/sandboxes", json={"runtime": "fake", **body})
+        assert response.status_code == 201, response.text
+        created: dict[str, Any] = response.json()
+        return created
+
+
+async def no_data_plane(scope: object, receive: object, send: object, request_id: str) -> None:
+    raise AssertionError("nothing here belongs to the gateway")
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    world = await World.open(tmp_path / "atoll.db")
+    _, secret = await world.keys.create(world.project.id, "test")
+
+    async def doctor() -> list[Check]:
+        return [*made.checks]
+
+    services = Services(
+        sandboxes=world.sandboxes,
+        templates=world.templates,
+        projects=world.projects,
+        keys=world.keys,
+        events=world.events,
+        node=world.node,
+        doctor=doctor,
+        metrics=lambda: b"atoll_up 1\n",
+        health=lambda: {"status": "ok", "version": "0", "uptime_s": 1.0, "sandboxes": 0},
+    )
+    observed: list[tuple[str, int]] = []
+    entry = Entry(
+        create_app(services),
+        no_data_plane,
+        lambda path: False,
+        lambda route, status, seconds: observed.append((route, status)),
+    )
+    transport = httpx.ASGITransport(app=entry, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"x-api-key": secret}) as http:
+        made = Api(world, http, services, observed=observed)
+        yield made
+    await world.close()

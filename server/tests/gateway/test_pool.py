@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from atolld.foundation.errors import GuestUnreachable
+from atolld.foundation.ids import SandboxId
+from atolld.gateway.dial import Refused
+from atolld.gateway.pool import Pool, agent_address
+from atolld.gateway.upstream import UpstreamConnection
+
+from .conftest import FakeEndpoint
+from .test_upstream import FakeTransport
+
+ID, OTHER = SandboxId("i0000000000000000000"), SandboxId("i1111111111111111111")
+END = FakeEndpoint("10.0.0.1")
+
+
+class Dialer:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+
+    async def __call__(
+        self, address: str, port: int, on_lost: Callable[[UpstreamConnection], None] | None
+    ) -> UpstreamConnection:
+        self.calls.append((address, port))
+        connection = UpstreamConnection(on_lost)
+        connection.connection_made(FakeTransport())
+        return connection
+
+
+def used(connection: UpstreamConnection) -> UpstreamConnection:
+    """The connection after one clean exchange."""
+    connection.begin(b"GET", b"")
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    connection.get_buffer(-1)[: len(answer)] = answer
+    connection.buffer_updated(len(answer))
+    return connection
+
+
+@pytest.fixture
+def dialer() -> Dialer:
+    return Dialer()
+
+
+@pytest.fixture
+def pool(dialer: Dialer) -> Pool:
+    return Pool(max_idle=2, dialer=dialer)
+
+
+@pytest.mark.parametrize("address, where", [("10.0.0.1", ("10.0.0.1", 49983)), ("127.0.0.1:4000", ("127.0.0.1", 4000))])
+def test_where_an_agent_is(address: str, where: tuple[str, int]) -> None:
+    assert agent_address(FakeEndpoint(address)) == where
+
+
+async def test_the_connection_used_last_is_used_first(pool: Pool, dialer: Dialer) -> None:
+    first, second = [used(await pool.to_agent(ID, END)) for _ in range(2)]
+    pool.give_back(ID, first)
+    pool.give_back(ID, second)
+    assert pool.idle_agent(OTHER) is None
+    assert [pool.idle_agent(ID) for _ in range(3)] == [second, first, None]
+    assert dialer.calls == [("10.0.0.1", 49983)] * 2
+
+
+async def test_only_so_many_are_kept(pool: Pool) -> None:
+    all_ = [used(await pool.to_agent(ID, END)) for _ in range(3)]
+    for connection in all_:
+        pool.give_back(ID, connection)
+    assert [connection.alive for connection in all_] == [True, True, False]
+
+
+async def test_one_that_did_not_end_cleanly_is_not_kept(pool: Pool) -> None:
+    connection = await pool.to_agent(ID, END)
+    pool.give_back(ID, connection)
+    assert not connection.alive and pool.idle_agent(ID) is None
+
+
+async def test_one_that_died_while_it_was_kept_is_passed_over(pool: Pool) -> None:
+    first, second = [used(await pool.to_agent(ID, END)) for _ in range(2)]
+    pool.give_back(ID, first)
+    pool.give_back(ID, second)
+    second.connection_lost(None)
+    assert pool.connections() == 1
+    assert pool.idle_agent(ID) is first
+
+
+async def test_one_nobody_uses_is_closed(dialer: Dialer) -> None:
+    pool = Pool(idle_s=0.001, dialer=dialer)
+    connection = used(await pool.to_agent(ID, END))
+    pool.give_back(ID, connection)
+    await asyncio.sleep(0.01)
+    assert not connection.alive
+
+
+async def test_the_end_of_a_sandbox_cuts_its_own_only(pool: Pool) -> None:
+    idle, busy, other = [await pool.to_agent(id, END) for id in (ID, ID, OTHER)]
+    pool.give_back(ID, used(idle))
+    busy.begin(b"GET", b"")
+    pool.forget(ID)
+    assert (idle.alive, busy.alive, other.alive) == (False, False, True)
+    with pytest.raises(GuestUnreachable, match="ended"):
+        await busy.response_head()
+    # What was on its way back when the sandbox ended must not serve the next one.
+    pool.give_back(ID, busy)
+    assert pool.idle_agent(ID) is None
+    pool.close()
+    assert not other.alive
+
+
+async def test_an_agent_that_refuses() -> None:
+    async def refuse(*_: object) -> UpstreamConnection:
+        raise Refused("x")
+
+    with pytest.raises(GuestUnreachable, match="does not listen"):
+        await Pool(dialer=refuse).to_agent(ID, END)
