@@ -9,6 +9,7 @@ pub mod boot;
 pub mod connect;
 pub mod files;
 pub mod fs;
+pub mod guest;
 pub mod http;
 pub mod log;
 pub mod process;

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 
 use crate::http::{self, Request, Response};
 use crate::state::Agent;
-use crate::{auth, files, fs, process};
+use crate::{auth, files, fs, guest, process};
 
 /// Answers one request.
 ///
@@ -28,15 +28,23 @@ pub async fn handle(agent: Arc<Agent>, request: Request) -> Response {
 async fn route(agent: Arc<Agent>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     match path.as_str() {
-        "/health" => return health(&request),
+        "/health" => return get(&request, || http::status(StatusCode::NO_CONTENT)),
+        "/init" => return guest::init::handle(&agent, request).await,
         "/files" => return files::handle(&agent, request).await,
         _ => {}
     }
     if !agent.is_authorized(request.headers()) {
         return auth::refusal();
     }
-    if path == "/files/compose" {
-        return files::handle(&agent, request).await;
+    if request.method() == Method::CONNECT {
+        return guest::tunnel::handle(request).await;
+    }
+    match path.as_str() {
+        "/files/compose" => return files::handle(&agent, request).await,
+        "/metrics" => return get(&request, || guest::metrics::handle(&agent)),
+        "/envs" => return get(&request, || guest::envs::handle(&agent)),
+        "/atoll/v1/info" => return get(&request, || guest::info::handle(&agent)),
+        _ => {}
     }
     match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
         Some(("filesystem.Filesystem", method)) => fs::handle(&agent, method, request).await,
@@ -46,9 +54,9 @@ async fn route(agent: Arc<Agent>, request: Request) -> Response {
     }
 }
 
-fn health(request: &Request) -> Response {
+fn get(request: &Request, answer: impl FnOnce() -> Response) -> Response {
     match *request.method() {
-        Method::GET | Method::HEAD => http::status(StatusCode::NO_CONTENT),
+        Method::GET | Method::HEAD => answer(),
         _ => http::error(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
     }
 }

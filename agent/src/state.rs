@@ -1,11 +1,13 @@
 //! The agent's state: what `/init` set, and the parts that live as long as the agent.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hyper::HeaderMap;
 
+use crate::guest::metrics::History;
 use crate::users::{self, User, UserError};
 use crate::{auth, fs, process};
 
@@ -35,6 +37,12 @@ pub struct Agent {
     pub processes: process::Table,
     /// PATH of processes that are given none.
     pub path: String,
+    /// Whether the agent is PID 1, and so may change the sandbox around it.
+    pub is_init: bool,
+    /// Directory of the files that name the sandbox; None = they are not written.
+    pub run_dir: Option<PathBuf>,
+    /// CPU use measured before.
+    pub cpu: History,
     /// State of the file-system service.
     pub fs: fs::State,
     settings: Mutex<Settings>,
@@ -42,6 +50,7 @@ pub struct Agent {
 
 impl Default for Agent {
     fn default() -> Self {
+        let is_init = std::process::id() == 1;
         Self {
             started: Instant::now(),
             processes: process::Table::default(),
@@ -49,6 +58,11 @@ impl Default for Agent {
                 .ok()
                 .filter(|path| !path.is_empty())
                 .unwrap_or_else(|| process::DEFAULT_PATH.to_owned()),
+            is_init,
+            run_dir: std::env::var_os("ATOLL_AGENT_RUN_DIR")
+                .map(PathBuf::from)
+                .or_else(|| is_init.then(|| PathBuf::from("/run/e2b"))),
+            cpu: History::default(),
             fs: fs::State::default(),
             settings: Mutex::new(Settings::default()),
         }

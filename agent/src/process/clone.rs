@@ -13,6 +13,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::limit;
+
 /// Stack of a child, in bytes (64 KiB): its frames are small, but a signal frame with AVX-512 state must fit too.
 const STACK: usize = 64 * 1024;
 
@@ -87,6 +89,7 @@ struct Job<'a> {
     argv: *const *const c_char,
     envp: *const *const c_char,
     file_limit: Option<&'a libc::rlimit>,
+    group: Option<RawFd>,
     ignored: &'static [c_int],
     failure: Option<(Step, c_int)>,
 }
@@ -108,6 +111,7 @@ pub fn start(plan: &Plan) -> Result<Pid, CloneError> {
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         file_limit: FILE_LIMIT.get(),
+        group: limit::members(),
         ignored: ignored(),
         failure: None,
     };
@@ -183,6 +187,11 @@ unsafe fn execute(job: &Job<'_>) -> (Step, c_int) {
         }
         for signal in job.ignored {
             libc::signal(*signal, libc::SIG_DFL);
+        }
+        if let Some(group) = job.group
+            && libc::write(group, c"0".as_ptr().cast(), 1) < 0
+        {
+            return (Step::Setup, errno());
         }
         for (target, source) in (0..).zip(plan.stdio) {
             if libc::dup2(source, target) < 0 {

@@ -10,6 +10,7 @@ mod command;
 mod environment;
 mod exit;
 mod input;
+mod limit;
 mod output;
 mod reader;
 mod reaper;
@@ -25,7 +26,8 @@ mod table;
 mod terminal;
 
 pub use clone::remember_file_limit;
-pub use environment::{DEFAULT_PATH, PROTECTED};
+pub use environment::{DEFAULT_PATH, PROTECTED, check as check_variable};
+pub use limit::limit;
 pub use reaper::{listen, reap};
 pub use service::handle;
 pub use shared::Process;

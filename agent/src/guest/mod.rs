@@ -1,0 +1,9 @@
+//! What is not processes or files: initialisation, metrics, variables, information, the tunnel.
+
+mod cpu;
+pub mod envs;
+mod identity;
+pub mod info;
+pub mod init;
+pub mod metrics;
+pub mod tunnel;
