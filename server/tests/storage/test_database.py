@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import InvalidArgument
+from atolld.foundation.errors import FailedPrecondition, InvalidArgument
 from atolld.storage.database import Database, open_database
 
 
@@ -108,3 +108,16 @@ async def test_another_process_that_writes_is_waited_for(tmp_path: Path) -> None
     other.close()
     assert await writing == 0
     await database.close()
+
+
+async def test_only_one_daemon_at_a_time(url: str) -> None:
+    first = await open_database(url, claim=True)
+    with pytest.raises(FailedPrecondition, match="another daemon"):
+        await open_database(url, claim=True)
+    # Tools that make or revoke a key go on beside it.
+    tool = await open_database(url)
+    assert await tool.write(lambda c: c.execute(text("DELETE FROM projects")).rowcount) == 0
+    await tool.close()
+    await first.close()
+    second = await open_database(url, claim=True)
+    await second.close()

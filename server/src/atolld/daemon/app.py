@@ -100,7 +100,7 @@ class Daemon:
             # Taken early: a daemon that cannot listen must not touch sandboxes first.
             listener = server.listen(settings)
             cleanup.push("listener", listener.close)
-            database = await open_database(settings.database)
+            database = await open_database(settings.database, claim=True)
             cleanup.push("database", database.close)
             graph = self._build(database, await build_node(settings, self._clock))
             cleanup.push("node", graph.node.close)

@@ -43,21 +43,32 @@ class Database(Protocol):
         """
         ...
 
+    async def claim(self) -> None:
+        """Hold the database for this process until it is closed; others may still read and write single things.
+
+        Two daemons on one database would take each other's sandboxes for dead. Raises FailedPrecondition when another
+        process has claimed it.
+        """
+        ...
+
     async def close(self) -> None:
         """Wait for what runs, then close every connection."""
         ...
 
 
-async def open_database(url: str | Path, *, upgrade: bool = True) -> Database:
+async def open_database(url: str | Path, *, upgrade: bool = True, claim: bool = False) -> Database:
     """Connect to `url` (`sqlite:///file`, a path of an SQLite file, or `postgresql://...`) and bring its schema up
-    to date.
+    to date. With `claim`, as a daemon must, for this process alone (see `Database.claim`).
 
     Raises InvalidArgument when `url` is not such an address, FailedPrecondition when the database was written by a
-    newer version, or with `upgrade` False when it needs an upgrade; Unavailable without PostgreSQL's driver.
+    newer version, is claimed by another process, or with `upgrade` False when it needs an upgrade; Unavailable without
+    PostgreSQL's driver.
     """
     parsed = _parse(url)
     database: Database = SqliteDatabase(parsed) if parsed.drivername == "sqlite" else _postgres(parsed)
     try:
+        if claim:
+            await database.claim()
         await migrate(database, upgrade=upgrade)
     except BaseException:
         await database.close()

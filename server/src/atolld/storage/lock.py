@@ -1,4 +1,4 @@
-"""One daemon per state directory."""
+"""One daemon per state directory, and one per database."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 from atolld.foundation.errors import FailedPrecondition
 
 
-class StateLock:
-    """Holds the state directory for this process; the kernel lets go of it however the process ends."""
+class FileLock:
+    """Holds `path` for this process; the kernel lets go of it however the process ends. `what` names it in errors."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "daemon.lock"
+    def __init__(self, path: Path, what: str) -> None:
+        self._path = path
+        self._what = what
         self._file: int | None = None
 
     def acquire(self) -> None:
         """Take the lock and write this process's id into the file.
 
-        Raises FailedPrecondition, naming the holder, when another process has it.
+        Raises FailedPrecondition, naming the holder, when it is held already.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -29,8 +30,8 @@ class StateLock:
             holder = os.read(file, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(file)
             raise FailedPrecondition(
-                f"another daemon (process {holder}) uses the state directory {self._path.parent}; stop it with "
-                "`atolld stop`, or give this one another instance name"
+                f"another daemon (process {holder}) uses {self._what}; stop it with `atolld stop`, or give this one "
+                "another instance name"
             ) from None
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode("ascii"), 0)
@@ -41,3 +42,10 @@ class StateLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+class StateLock(FileLock):
+    """The lock of a state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "daemon.lock", f"the state directory {directory}")

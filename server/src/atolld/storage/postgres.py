@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from atolld.foundation.aio import spawn
+from atolld.foundation.errors import FailedPrecondition
 
 T = TypeVar("T")
+
+# Any fixed number does: it tells our claim from other programs' on the same database.
+CLAIM_KEY = 0x41544F4C4C
 
 
 class PostgresDatabase:
@@ -22,6 +26,7 @@ class PostgresDatabase:
         self._engine: AsyncEngine = create_async_engine(url)
         # Also here one at a time: sequence numbers of events then become visible in their order.
         self._turn = asyncio.Lock()
+        self._holder: AsyncConnection | None = None
 
     @property
     def dialect(self) -> str:
@@ -42,7 +47,24 @@ class PostgresDatabase:
 
         return await asyncio.shield(spawn(run(), name="db-write", report=False))
 
+    async def claim(self) -> None:
+        """See `Database.claim`. The server lets go when this connection ends, however the process does."""
+        holder = await self._engine.connect()
+        taken = (await holder.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": CLAIM_KEY})).scalar()
+        # The lock belongs to the session; the transaction need not stay open for it.
+        await holder.commit()
+        if not taken:
+            await holder.close()
+            raise FailedPrecondition(
+                f"another daemon uses the database {self._engine.url.database!r}; stop it, or give this one its own"
+            )
+        self._holder = holder
+
     async def close(self) -> None:
         """See `Database.close`."""
+        if self._holder is not None:
+            # Not back to the pool: the lock ends with the session.
+            await self._holder.invalidate()
+            await self._holder.close()
         async with self._turn:
             await self._engine.dispose()

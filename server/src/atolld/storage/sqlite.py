@@ -10,10 +10,13 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+
+from atolld.storage.lock import FileLock
 
 T = TypeVar("T")
 
@@ -28,6 +31,7 @@ class SqliteDatabase:
         self._engine = create_engine(url, pool_size=_READERS + 1)
         _prepare(self._engine)
         self._write_engine = self._engine.execution_options(atoll_write=True)
+        self._lock = FileLock(Path(f"{url.database}.lock"), f"the database {url.database}")
         self._writer = ThreadPoolExecutor(1, "atolld-db-write")
         self._readers = ThreadPoolExecutor(_READERS, "atolld-db-read")
 
@@ -55,6 +59,10 @@ class SqliteDatabase:
         # Shielded, for a cancelled caller would take a write that still queues out of the queue.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, run))
 
+    async def claim(self) -> None:
+        """See `Database.claim`."""
+        self._lock.acquire()
+
     async def close(self) -> None:
         """See `Database.close`."""
 
@@ -62,6 +70,7 @@ class SqliteDatabase:
             self._writer.shutdown()
             self._readers.shutdown()
             self._engine.dispose()
+            self._lock.release()
 
         await asyncio.to_thread(close)
 
