@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def session(sandbox: Sandbox, results: Path) -> int:
     print("What came out:")
     print(f"  a penguin weighs {line['slope_g_per_mm']:.0f} g more for each mm of flipper (r2 = {line['r2']:.2f});")
     print(f"  {report['species_accuracy']:.0%} of species are told from four measurements.")
-    print(f"  {results / 'report.json'} and {results / 'chart.svg'} are on this machine now.\n")
+    print(f"  report.json and chart.svg (open it in a browser) are in {shown(results)} on this machine now.\n")
     return 0
 
 
@@ -80,7 +81,8 @@ def show_isolation(sandbox: Sandbox, created_s: float) -> None:
     times_ms = sorted(sandbox.run(["true"]).duration_s * 1000 for _ in range(5))
 
     print("What isolates it:")
-    print(f"  runtime        {runtime['name']} {runtime['version']}: {runtime['isolation']}")
+    print(f"  runtime        {runtime['name']} {runtime['version']}")
+    print(textwrap.fill(runtime["isolation"], 100, initial_indent=" " * 17, subsequent_indent=" " * 17))
     print(f"  guest kernel   {guest_kernel}")
     print(f"  host kernel    {platform.system()} {platform.release()}")
     print("How long it took:")
@@ -92,13 +94,22 @@ def show_isolation(sandbox: Sandbox, created_s: float) -> None:
 
 def show_next_steps() -> None:
     """Commands to go on with."""
-    atoll = Path(sys.executable).with_name("atoll")
+    atoll = shown(Path(sys.executable).with_name("atoll"))
+    steps = {
+        f"{atoll} run -- python3 -c 'print(6*7)'": "one command in a sandbox of its own",
+        f"{atoll} sandbox create": "a sandbox that stays for its 5 minutes",
+        f"{atoll} sandbox shell <id>": "a terminal in it",
+        f"{atoll} doctor": "what this machine can do, and why not",
+        "make stop": "end the server and every sandbox",
+    }
     print("\nGo on with:")
-    print(f"  {atoll} run -- python3 -c 'print(6*7)'      one command in a sandbox of its own")
-    print(f"  {atoll} sandbox create                      a sandbox that stays for its 5 minutes")
-    print(f"  {atoll} sandbox shell <id>                  a terminal in it")
-    print(f"  {atoll} doctor                              what this machine can do, and why not")
-    print("  make stop                                  end the server and every sandbox")
+    for command, purpose in steps.items():
+        print(f"  {command:<{max(map(len, steps))}}   {purpose}")
+
+
+def shown(path: Path) -> str:
+    """`path` as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":
