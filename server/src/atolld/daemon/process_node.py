@@ -6,6 +6,7 @@ For demonstrations and for tests of clients, without root and without a runtime.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import shutil
 import socket
 from dataclasses import replace
@@ -72,6 +73,7 @@ class ProcessNode(FakeNode):
                 sandbox_id=what.id,
                 template_id=what.template_id,
                 hostname=what.hostname,
+                default_user=getpass.getuser(),
                 envs=what.envs,
             )
             await GuestClient("127.0.0.1", port).wait_ready(init, READY_DEADLINE_S)
