@@ -58,10 +58,7 @@ impl<M: Message> Messages<M> {
                     }
                 }
                 Some(Err(error)) => {
-                    return Err(Error::new(
-                        Code::Canceled,
-                        format!("the request stream broke: {error}"),
-                    ));
+                    return Err(Error::new(Code::Canceled, format!("the request stream broke: {error}")));
                 }
                 None if self.buffer.is_empty() => self.ended = true,
                 None => return Err(Error::invalid("the request stream ended inside a message")),

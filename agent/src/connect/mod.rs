@@ -103,7 +103,13 @@ mod tests {
 
     #[test]
     fn reads_keepalive_intervals() {
-        for (value, expected) in [("50", Some(50)), ("0", None), ("x", None), ("-3", None), (" 7 ", Some(7))] {
+        for (value, expected) in [
+            ("50", Some(50)),
+            ("0", None),
+            ("x", None),
+            ("-3", None),
+            (" 7 ", Some(7)),
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert(KEEPALIVE_HEADER, HeaderValue::from_static(value));
             assert_eq!(keepalive(&headers), expected.map(Duration::from_secs), "{value}");

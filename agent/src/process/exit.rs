@@ -1,14 +1,12 @@
 //! How a process ended, in envd's words.
 
-use rustix::process::WaitStatus;
-
 use crate::wire::process::EndEvent;
 
-/// The end event of a wait status.
-pub fn end_event(status: WaitStatus) -> EndEvent {
-    if let Some(signal) = status.terminating_signal() {
-        let dumped = if core_dumped(status) { " (core dumped)" } else { "" };
-        let text = format!("signal: {}{dumped}", signal_text(signal));
+/// The end event of a wait status, as wait(2) gives it.
+pub fn end_event(status: i32) -> EndEvent {
+    if libc::WIFSIGNALED(status) {
+        let dumped = if libc::WCOREDUMP(status) { " (core dumped)" } else { "" };
+        let text = format!("signal: {}{dumped}", signal_text(libc::WTERMSIG(status)));
         return EndEvent {
             exit_code: -1,
             exited: false,
@@ -16,7 +14,7 @@ pub fn end_event(status: WaitStatus) -> EndEvent {
             status: text,
         };
     }
-    let code = status.exit_status().unwrap_or(-1);
+    let code = libc::WEXITSTATUS(status);
     let text = format!("exit status {code}");
     EndEvent {
         exit_code: code,
@@ -24,11 +22,6 @@ pub fn end_event(status: WaitStatus) -> EndEvent {
         error: (code != 0).then(|| text.clone()),
         status: text,
     }
-}
-
-/// Bit 7 of a wait status, as wait(2) has it.
-fn core_dumped(status: WaitStatus) -> bool {
-    status.as_raw() & 0x80 != 0
 }
 
 fn signal_text(signal: i32) -> String {
@@ -73,7 +66,7 @@ mod tests {
             ),
             (40, -1, false, "signal: signal 40", Some("signal: signal 40")),
         ] {
-            let end = end_event(WaitStatus::new(raw));
+            let end = end_event(raw);
             assert_eq!(
                 (end.exit_code, end.exited, end.status.as_str(), end.error.as_deref()),
                 (code, exited, status, error)

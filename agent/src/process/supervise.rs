@@ -85,7 +85,7 @@ async fn run(
         }
     }
     match status {
-        Ok(status) => end_event(status),
+        Ok(status) => end_event(status.as_raw()),
         // The reaper lives as long as the agent, so only an agent that ends gets here.
         Err(_) => EndEvent {
             exit_code: -1,

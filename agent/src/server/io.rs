@@ -98,7 +98,10 @@ impl GuardedStream {
             return Ok(());
         };
         if self.head_bytes >= MAX_HEAD {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the request's head is too large"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the request's head is too large",
+            ));
         }
         let deadline = self
             .deadline
