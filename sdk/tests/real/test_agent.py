@@ -52,8 +52,9 @@ def test_what_cannot_run(sandbox: Sandbox, tmp_path: Path) -> None:
         sandbox.run("true", cwd="/no/such/dir")
     with pytest.raises(InvalidArgument, match="nobody-here"):
         sandbox.run("true", user="nobody-here")
-    with pytest.raises(PermissionDenied):
-        sandbox.run(["/etc/hostname"])
+    (tmp_path / "plain").write_text("text")
+    with pytest.raises(PermissionDenied, match="may not run"):
+        sandbox.run([str(tmp_path / "plain")])
 
 
 def test_time_is_over(sandbox: Sandbox) -> None:
@@ -246,8 +247,11 @@ def test_an_ended_sandbox_says_why(sandbox: Sandbox, real_config: Config) -> Non
     assert Sandbox.connect(sandbox.id, config=real_config).kill() is True
     with pytest.raises(SandboxEnded, match="it was killed"):
         sandbox.run("true")
-    with pytest.raises(SandboxEnded):
-        process.wait()
+    # An agent that is asked to end kills its processes first, so their end may still be told.
+    try:
+        assert process.wait().exit_code == -1
+    except SandboxEnded:
+        pass
     assert sandbox.kill() is False
 
 

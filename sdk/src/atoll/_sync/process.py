@@ -228,6 +228,8 @@ class Process:
                 return
             self._resume(str(broken))
             return
+        except Timeout as error:
+            raise (self._timeout() if self._timeout_s is not None else error) from None
         except AtollError as error:
             if _retry.may_come_back(error) and not self._disconnected:
                 self._resume(error.message)
