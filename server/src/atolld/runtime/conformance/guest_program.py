@@ -11,6 +11,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 
 PORT = 49983
 
@@ -41,7 +42,8 @@ def main() -> None:
     sys.stderr.flush()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while True:
-        signal.pause()
+        # Not pause(): a signal between two of them would be seen only at the next one.
+        time.sleep(0.1)
 
 
 main()

@@ -26,6 +26,7 @@ from atolld.runtime.drivers.gvisor.binary import read_binary
 from atolld.runtime.drivers.gvisor.bundle import bundle
 from atolld.runtime.drivers.gvisor.probe import Probe, probe
 from atolld.runtime.drivers.gvisor.settings import GvisorSettings
+from atolld.runtime.killing import kill_sandbox
 from atolld.runtime.record import Record, current_boot_id
 from atolld.runtime.refuse import membarrier_filter
 from atolld.runtime.stats import read_stats
@@ -39,8 +40,6 @@ ISOLATION = (
 )
 # As if they used half of all memory more than they do.
 GUEST_OOM_SCORE = 500
-# The kernel takes a killed process down in milliseconds, one with gigabytes of memory in tenths of a second.
-KILL_TIMEOUT_S = 10.0
 
 
 class GvisorDriver:
@@ -204,12 +203,8 @@ class GvisorDriver:
         return TaskStatus(TaskState.GONE, None, killed, message)
 
     async def _kill(self, record: Record) -> None:
-        """Everything of it: commands that still start it, sentry, gofer, and what shares their cgroup."""
-        own = [process for process in (self._living(record), *_processes_of(record.id)) if process is not None]
-        for process in own:
-            procs.send_signal(process)
-        await asyncio.gather(*(procs.wait_death(process, KILL_TIMEOUT_S) for process in own))
-        await self._cgroups.kill(record.id)
+        process = self._living(record)
+        await kill_sandbox(self._cgroups, record.id, "runsc", [process] if process is not None else [])
 
 
 def keep_tmp_on_disk(rootfs: Path) -> None:
@@ -255,24 +250,6 @@ def _is_of(pid: int, id: SandboxId) -> bool:
         return id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def _processes_of(id: SandboxId) -> list[ProcessIdentity]:
-    """Host processes of runsc that were started for `id`: a `runsc run` that a dead daemon left behind among them.
-
-    An id has 100 random bits and guests do not share the host's process table, so nobody else's command holds it.
-    """
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                arguments = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            process = procs.identify(int(name)) if os.path.basename(arguments[0]).startswith(b"runsc") else None
-            if process is not None and any(id.encode() in argument for argument in arguments):
-                found.append(process)
-    return found
 
 
 def _last_words(record: Record, code: int) -> str:
