@@ -53,6 +53,12 @@ def test_a_kernel_release_that_is_none() -> None:
         facts.parse_kernel("generic")
 
 
+def test_the_size_of_the_connection_table(tmp_path: Path) -> None:
+    (tmp_path / "max").write_text("262144\n")
+    assert facts.read_conntrack_max(tmp_path / "max") == 262144
+    assert facts.read_conntrack_max(tmp_path / "none") == 65536
+
+
 def test_file_systems() -> None:
     assert facts.parse_filesystems("nodev\toverlay\n\text4\nnodev\tproc\n") == {"overlay", "ext4", "proc"}
 

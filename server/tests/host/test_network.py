@@ -9,17 +9,26 @@ import pytest
 
 from atolld.host import libnftables
 from atolld.host.instance import Instance
-from atolld.host.network import NetworkSettings, open_network
+from atolld.host.network import NetworkSettings, connection_limit, open_network
 from atolld.host.nftables import Egress
 from atolld.host.subnets import SubnetRegistry
-
-pytestmark = pytest.mark.real
 
 
 def tables() -> str:
     return libnftables.run_blocking("list tables")
 
 
+@pytest.mark.parametrize(
+    ("conntrack_max", "max_slots", "expected"),
+    [(262144, 16, 4096), (262144, 64, 2048), (262144, 4088, 256), (65536, 64, 512), (8192, 1, 4096), (1, 1, 256)],
+)
+def test_all_sandboxes_together_leave_the_host_room_for_connections(
+    conntrack_max: int, max_slots: int, expected: int
+) -> None:
+    assert connection_limit(conntrack_max, max_slots) == expected
+
+
+@pytest.mark.real
 async def test_open_start_close_and_come_back(instance: Instance, clean: None, tmp_path: Path) -> None:
     registry = SubnetRegistry()
     settings = NetworkSettings(ready_slots=1, dns_servers=(IPv4Address("9.9.9.9"),))
@@ -37,6 +46,7 @@ async def test_open_start_close_and_come_back(instance: Instance, clean: None, t
     assert instance.name not in tables()
 
 
+@pytest.mark.real
 async def test_two_instances_side_by_side(instance: Instance, clean: None) -> None:
     other = Instance.named(f"{instance.name}b")
     one = await open_network(instance, NetworkSettings(ready_slots=1))
@@ -57,6 +67,7 @@ async def test_two_instances_side_by_side(instance: Instance, clean: None) -> No
         await two.remove_all()
 
 
+@pytest.mark.real
 async def test_a_range_by_hand(instance: Instance, clean: None) -> None:
     settings = NetworkSettings(subnet=IPv4Network("198.19.96.0/28"), ready_slots=1)
     network = await open_network(instance, settings)

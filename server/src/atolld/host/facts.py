@@ -17,6 +17,8 @@ from atolld.host.nftables import NEVER_NETWORKS
 # systemd-resolved keeps the real servers here while /etc/resolv.conf names only its own loopback address.
 _RESOLV_CONFS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 _MEMINFO = Path("/proc/meminfo")
+_CONNTRACK_MAX = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+_SMALL_CONNTRACK = 65536
 _FILESYSTEMS = Path("/proc/filesystems")
 
 # Package of Debian and Ubuntu -> the program or library of it that the host mechanisms call.
@@ -103,6 +105,14 @@ def read_disk(path: Path) -> Disk:
         path = path.parent
     space = os.statvfs(path)
     return Disk(space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize)
+
+
+def read_conntrack_max(path: Path = _CONNTRACK_MAX) -> int:
+    """How many connections the kernel can track; its smallest usual size while connection tracking is not loaded."""
+    try:
+        return int(path.read_text())
+    except FileNotFoundError:
+        return _SMALL_CONNTRACK
 
 
 def parse_filesystems(text: str) -> frozenset[str]:

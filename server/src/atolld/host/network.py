@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.host import facts, netns
-from atolld.host.addresses import DEFAULT_PREFIX
+from atolld.host.addresses import DEFAULT_PREFIX, slot_count
 from atolld.host.firewall import Firewall
 from atolld.host.instance import Instance
 from atolld.host.netlink import host_networks, read_uplink
@@ -21,6 +21,7 @@ from atolld.host.subnets import SubnetRegistry
 log = logging.getLogger("atolld.network")
 
 _WATCH_RETRY_S = 1.0
+MIN_CONNECTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,14 @@ class NetworkSettings:
     """What an operator may set. Each default is found from the machine.
 
     `subnet`: the range sandboxes get their addresses from. `dns_servers`: what sandboxes resolve names with.
-    `allow_private_cidrs`: private ranges that sandboxes may reach. `max_connections`: at once, per sandbox.
-    `ready_slots`: kept prepared. `max_slots`: in use at once.
+    `allow_private_cidrs`: private ranges that sandboxes may reach. `max_connections`: at once, per sandbox; None: see
+    `connection_limit`. `ready_slots`: kept prepared. `max_slots`: in use at once.
     """
 
     subnet: IPv4Network | None = None
     dns_servers: tuple[IPv4Address, ...] = ()
     allow_private_cidrs: tuple[IPv4Network, ...] = ()
-    max_connections: int = MAX_CONNECTIONS
+    max_connections: int | None = None
     ready_slots: int = 8
     max_slots: int | None = None
 
@@ -86,7 +87,10 @@ async def open_network(
     uplink = await asyncio.to_thread(read_uplink)
     if uplink is None:
         log.warning("the host has no default route: sandboxes will have no internet")
-    config = FirewallConfig(subnet, dns_servers, settings.allow_private_cidrs, settings.max_connections)
+    limit = settings.max_connections or connection_limit(
+        facts.read_conntrack_max(), settings.max_slots or slot_count(subnet)
+    )
+    config = FirewallConfig(subnet, dns_servers, settings.allow_private_cidrs, limit)
     pool = SlotPool(
         instance,
         config,
@@ -95,6 +99,14 @@ async def open_network(
         limit=settings.max_slots,
     )
     return HostNetwork(instance, pool, dns_servers, registry)
+
+
+def connection_limit(conntrack_max: int, max_slots: int) -> int:
+    """How many connections one sandbox may have, so that all of them together fill half of the kernel's table.
+
+    A full table drops new connections of the host itself. Between 256, below which ordinary work fails, and 4096.
+    """
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, conntrack_max // 2 // max_slots))
 
 
 async def _watch_for_ever(firewall: Firewall) -> None:
