@@ -1,5 +1,12 @@
 //! `filesystem.Filesystem` against the running agent.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod harness;
 
 use std::io::{BufReader, Read, Write};

@@ -93,6 +93,26 @@ async fn gzip_when_accepted_and_nothing_speaks_against_it() {
 }
 
 #[tokio::test]
+async fn what_does_not_shrink_is_packed_on_demand_only() {
+    let mut seed = 1_u64;
+    let noise: Vec<u8> = (0..100_000)
+        .map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed.to_be_bytes()[0]
+        })
+        .collect();
+    let served = Served::new(&noise);
+    for (accepted, want) in [
+        ("gzip, deflate", None),
+        ("gzip", Some("gzip")),
+        ("*, identity;q=0", Some("gzip")),
+    ] {
+        let response = served.get(&[(ACCEPT_ENCODING, accepted)]);
+        assert_eq!(header(&response, CONTENT_ENCODING).as_deref(), want, "{accepted}");
+    }
+}
+
+#[tokio::test]
 async fn unchanged_files_are_not_sent_again() {
     let served = Served::new(b"hello");
     let first = served.get(&[]);

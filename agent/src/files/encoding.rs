@@ -27,20 +27,8 @@ pub enum CodingError {
 /// # Errors
 /// [`CodingError::NotAcceptable`].
 pub fn accept(header: Option<&str>) -> Result<Coding, CodingError> {
-    let offers: Vec<(String, f32)> = header
-        .unwrap_or_default()
-        .split(',')
-        .map(offer)
-        .filter(|(name, _)| !name.is_empty())
-        .collect();
-    let weight_of = |name: &str| {
-        let exact = offers.iter().find(|(offered, _)| offered == name);
-        exact.map(|&(_, weight)| weight)
-    };
-    let identity_refused = match (weight_of("identity"), weight_of("*")) {
-        (Some(weight), _) | (None, Some(weight)) => weight == 0.0,
-        (None, None) => false,
-    };
+    let offers = offers(header);
+    let identity_refused = refuses_identity(&offers);
     let mut best: Option<(Coding, f32)> = None;
     for (name, weight) in &offers {
         let coding = match name.as_str() {
@@ -58,6 +46,36 @@ pub fn accept(header: Option<&str>) -> Result<Coding, CodingError> {
         Some((coding, _)) => Ok(coding),
         None if identity_refused => Err(CodingError::NotAcceptable),
         None => Ok(Coding::Identity),
+    }
+}
+
+/// Whether the client asked for gzip on purpose: it is the only coding named, or identity is refused.
+/// HTTP libraries that list all they can read on every request express no wish.
+pub fn insists_on_gzip(header: Option<&str>) -> bool {
+    let offers = offers(header);
+    let others = offers
+        .iter()
+        .any(|(name, _)| !matches!(name.as_str(), "gzip" | "x-gzip"));
+    !offers.is_empty() && (!others || refuses_identity(&offers))
+}
+
+fn offers(header: Option<&str>) -> Vec<(String, f32)> {
+    header
+        .unwrap_or_default()
+        .split(',')
+        .map(offer)
+        .filter(|(name, _)| !name.is_empty())
+        .collect()
+}
+
+fn refuses_identity(offers: &[(String, f32)]) -> bool {
+    let weight_of = |name: &str| {
+        let exact = offers.iter().find(|(offered, _)| offered == name);
+        exact.map(|&(_, weight)| weight)
+    };
+    match (weight_of("identity"), weight_of("*")) {
+        (Some(weight), _) | (None, Some(weight)) => weight == 0.0,
+        (None, None) => false,
     }
 }
 
@@ -111,6 +129,22 @@ mod tests {
             assert_eq!(accept(Some(header)), want, "{header:?}");
         }
         assert_eq!(accept(None), Ok(Coding::Identity));
+    }
+
+    #[test]
+    fn wishes() {
+        for (header, want) in [
+            ("gzip", true),
+            ("gzip;q=0.8", true),
+            ("gzip, identity;q=0", true),
+            ("gzip, *;q=0", true),
+            ("*, identity;q=0", true),
+            ("gzip, deflate", false),
+            ("br, gzip", false),
+            ("gzip, identity;q=0.5", false),
+        ] {
+            assert_eq!(insists_on_gzip(Some(header)), want, "{header:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, StatusCode};
+use serde_json::json;
 
 use super::body::{chunks, drain};
 use super::compose::{ComposeRequest, compose};
@@ -17,6 +18,7 @@ use super::upload::upload;
 use crate::Agent;
 use crate::auth::TOKEN_HEADER;
 use crate::http::{self, Request, Response};
+use crate::log;
 
 /// Answers `/files`, where token or signature are checked here, and `/files/compose`, where the
 /// caller has checked the token.
@@ -62,8 +64,16 @@ async fn post(agent: &Agent, request: Request) -> Result<Response, FileError> {
             return Err(error);
         }
     };
-    let stored = upload(body, &head.headers, query.path.as_deref(), &scope).await?;
-    Ok(http::json(StatusCode::OK, &stored))
+    let stored = upload(body, &head.headers, query.path.as_deref(), &scope).await;
+    match &stored {
+        Ok(stored) => log::info("files", "uploaded", &[("files", json!(stored))]),
+        Err(error) => log::error(
+            "files",
+            "upload failed",
+            &[("path", json!(query.path)), ("error", json!(error.to_string()))],
+        ),
+    }
+    Ok(http::json(StatusCode::OK, &stored?))
 }
 
 async fn join(agent: &Agent, request: Request) -> Result<Response, FileError> {

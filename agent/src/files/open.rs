@@ -12,6 +12,8 @@ use super::error::FileError;
 /// A file up to this size is read when it is opened: one job instead of two, and its true length
 /// is known, which `stat` does not tell for files of `/proc` and `/sys`.
 const HEAD_BYTES: u64 = 64 * 1024;
+/// Of a larger file this much is read when it is opened, to tell what it is.
+const SAMPLE_BYTES: u64 = 16 * 1024;
 
 /// A regular file, open and examined.
 #[derive(Debug)]
@@ -56,7 +58,10 @@ pub fn open(path: &Path) -> Result<Opened, FileError> {
             length,
         });
     }
-    file.by_ref().take(512).read_to_end(&mut head).map_err(failed)?;
+    file.by_ref()
+        .take(SAMPLE_BYTES)
+        .read_to_end(&mut head)
+        .map_err(failed)?;
     let length = Some(found.len());
     Ok(Opened {
         file,

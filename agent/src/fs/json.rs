@@ -1,38 +1,5 @@
 //! protobuf's JSON mapping of the field types this service uses.
 
-use serde::{Deserialize, Deserializer};
-
-/// `null` means the default value.
-pub fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// `int64` as a decimal string; read from a number as well.
-pub mod int64 {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(in crate::fs) fn serialize<S: Serializer>(value: &i64, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_str(value)
-    }
-
-    pub(in crate::fs) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<i64, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(i64),
-            Text(String),
-        }
-        match Form::deserialize(input)? {
-            Form::Number(number) => Ok(number),
-            Form::Text(text) => text.parse().map_err(D::Error::custom),
-        }
-    }
-}
-
 /// An enum as its value's name; read from its number as well. Unknown numbers stay numbers.
 macro_rules! enum_names {
     ($module:ident, $($name:literal = $number:literal),+) => {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::entry::{Entry, FileType};
-use super::json::{event_type, file_type, int64, or_default, rfc3339};
+use super::json::{event_type, file_type, rfc3339};
 use super::watch::event::{Event, EventKind};
 use crate::connect::StreamItem;
+use crate::wire::json::{int64_string, integer, null_default};
 
 macro_rules! message {
     ($(#[$about:meta])* $name:ident { $($body:tt)* }) => {
@@ -30,7 +31,7 @@ message!(
     /// `Stat`, `MakeDir` and `Remove`.
     PathRequest {
         #[prost(string, tag = "1")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub path: String,
     }
 );
@@ -39,10 +40,10 @@ message!(
     /// `Move`.
     MoveRequest {
         #[prost(string, tag = "1")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub source: String,
         #[prost(string, tag = "2")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub destination: String,
     }
 );
@@ -51,10 +52,10 @@ message!(
     /// `ListDir`.
     ListDirRequest {
         #[prost(string, tag = "1")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub path: String,
         #[prost(uint32, tag = "2")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "integer")]
         pub depth: u32,
     }
 );
@@ -63,16 +64,16 @@ message!(
     /// `WatchDir` and `CreateWatcher`.
     WatchRequest {
         #[prost(string, tag = "1")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub path: String,
         #[prost(bool, tag = "2")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub recursive: bool,
         #[prost(bool, tag = "3")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub include_entry: bool,
         #[prost(bool, tag = "4")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub allow_network_mounts: bool,
     }
 );
@@ -81,7 +82,7 @@ message!(
     /// `GetWatcherEvents` and `RemoveWatcher`, and the answer of `CreateWatcher`.
     WatcherId {
         #[prost(string, tag = "1")]
-        #[serde(deserialize_with = "or_default")]
+        #[serde(deserialize_with = "null_default")]
         pub watcher_id: String,
     }
 );
@@ -113,7 +114,7 @@ message!(
         #[prost(string, tag = "3")]
         pub path: String,
         #[prost(int64, tag = "4")]
-        #[serde(with = "int64")]
+        #[serde(serialize_with = "int64_string", deserialize_with = "integer")]
         pub size: i64,
         #[prost(uint32, tag = "5")]
         pub mode: u32,

@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,6 +40,9 @@ impl Agent {
 
     /// Starts the agent by a command that ends in running it.
     pub fn start_as(command: &mut Command) -> Self {
+        // A free port is free until somebody takes it: one agent at a time looks for one.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = command
             .env("ATOLL_AGENT_PORT", port.to_string())
@@ -46,8 +50,9 @@ impl Agent {
             .spawn()
             .unwrap();
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let agent = Self { child, port, dir };
+        let mut agent = Self { child, port, dir };
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(agent.child.try_wait().unwrap().is_none(), "the agent ended at once");
             std::thread::yield_now();
         }
         agent
@@ -109,6 +114,13 @@ impl Agent {
         let target = format!("/filesystem.Filesystem/{method}");
         let reply = self.send("POST", &target, &headers, message.to_string().as_bytes());
         (reply.status, reply.json())
+    }
+
+    /// File descriptors the agent holds.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .count()
     }
 
     /// Resident memory in KiB.
