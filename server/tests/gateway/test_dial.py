@@ -36,7 +36,7 @@ async def test_a_lost_packet_is_tried_again_and_in_the_end_given_up(monkeypatch:
             await asyncio.Event().wait()
 
     monkeypatch.setattr(module, "CONNECT_TIMEOUTS_S", (0.001, 0.001, 0.001))
-    monkeypatch.setattr(module.asyncio, "get_running_loop", Loop)
+    monkeypatch.setattr("atolld.gateway.dial.asyncio.get_running_loop", Loop)
     with pytest.raises(GuestUnreachable, match="did not accept"):
         await dial("203.0.113.1", 1)
     assert len(attempts) == 3

@@ -15,7 +15,7 @@ PORT = Route(Door.NATIVE_PORT, ID, 8000, b"/app", b"/v1/sandboxes/i/ports/8000")
 def sent(route: Route, headers: Headers) -> dict[bytes, bytes]:
     head, _ = request_head(b"GET", route, b"", headers, CLIENT, token="secret-token", upgrade=None)
     _, *lines = head.strip().split(b"\r\n")
-    return dict(line.split(b": ", 1) for line in lines)  # type: ignore[arg-type]
+    return dict(line.split(b": ", 1) for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TypeAlias
 
 import pytest
 
+from atolld.control.testing import until
 from atolld.gateway.server import Limits
 
 from .conftest import ID, KEY, Edge, EdgeFactory
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 UPGRADE = ("connection: Upgrade", "upgrade: websocket", "sec-websocket-key: abc")
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nsec-websocket-accept: xyz\r\n\r\n"
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"sec-websocket-accept: xyz\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -71,8 +77,7 @@ async def test_a_client_that_goes_away_ends_it(edge: Edge, path: str) -> None:
     await client.head()
     client.writer.transport.abort()
     await asyncio.wait_for(edge.sandbox.closed.wait(), 5)
-    while edge.gateway.pool.connections():
-        await asyncio.sleep(0)
+    await until(lambda: edge.gateway.pool.connections() == 0)
 
 
 async def test_a_sandbox_that_ends_cuts_it(edge: Edge, path: str) -> None:
@@ -160,8 +165,7 @@ async def test_bytes_before_the_answer_are_bounded(make_edge: EdgeFactory) -> No
     edge.sandbox.script = script
     client = await edge.client()
     client.request("GET", edge.port_path(edge.sandbox.port), *UPGRADE, body=b"x" * total)
-    while not edge.sandbox.heads:
-        await asyncio.sleep(0)
+    await until(lambda: bool(edge.sandbox.heads))
     go.set()
     assert (await client.head())[0] == 101
     assert await client.reader.readexactly(6) == b"got it"

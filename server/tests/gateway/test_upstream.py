@@ -18,7 +18,7 @@ class FakeTransport(asyncio.Transport):
         self.paused = False
         self.aborted = False
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:  # type: ignore[override]
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
 
     def pause_reading(self) -> None:

@@ -14,11 +14,13 @@ _HEAD = f"""# Configuration
 Every setting has a default that serves; a daemon needs none of them. They are read in this order, the later ones win:
 
 1. the file `{DEFAULT_FILE}`, or the one named by `{ENV_PREFIX}SETTINGS`: one JSON object, `{{"bind_port": 9000}}`;
-2. environment variables: `{ENV_PREFIX}` and the name in capitals, `{ENV_PREFIX}BIND_PORT=9000`; lists are separated by commas;
+2. environment variables: `{ENV_PREFIX}` and the name in capitals, `{ENV_PREFIX}BIND_PORT=9000`;
+   lists are separated by commas;
 3. options of the command line.
 
 A value that cannot be, or an unknown name in the file, keeps the daemon from starting and is named.
-Clients read `{ENV_PREFIX}API_URL` and `{ENV_PREFIX}API_KEY`, else `~/.config/atoll/config.json`, which `atolld start` writes.
+Clients read `{ENV_PREFIX}API_URL` and `{ENV_PREFIX}API_KEY`, else `~/.config/atoll/config.json`,
+which `atolld start` writes.
 
 | Setting | Kind | Default | What it is |
 |---|---|---|---|

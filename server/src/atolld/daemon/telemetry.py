@@ -15,7 +15,7 @@ from atolld.core.lifecycle import SandboxState
 from atolld.foundation.aio import cancel_and_wait, spawn
 
 # A second series for each counter, that tells when it was made, is of no use here.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LAG_EVERY_S = 1.0

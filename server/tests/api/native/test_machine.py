@@ -7,7 +7,7 @@ import pytest
 
 from atolld.api.app import create_app
 
-from ..conftest import Api, FakeCheck
+from ..conftest import Api, FakeCheck  # noqa: TID252
 
 
 async def test_templates(api: Api) -> None:

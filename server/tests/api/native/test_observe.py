@@ -4,7 +4,7 @@ import pytest
 
 from atolld.foundation.ids import SandboxId
 
-from ..conftest import Api
+from ..conftest import Api  # noqa: TID252
 
 
 async def test_metrics_of_a_sandbox(api: Api) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..conftest import Api
+from ..conftest import Api  # noqa: TID252
 
 
 async def test_the_project_of_the_key(api: Api) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from atolld.core.project import Project
 from atolld.foundation.ids import new_project_id
 from atolld.storage.projects import SqlProjects
 
-from ..conftest import Api
+from ..conftest import Api  # noqa: TID252
 
 UNSET = {"ended_at": None, "end_reason": None, "end_message": None}
 
@@ -115,7 +116,7 @@ async def test_another_projects_sandbox_does_not_exist(api: Api) -> None:
     other = await SqlProjects(api.world.database).ensure(Project(new_project_id(), "other"), 0.0)
     _, secret = await api.world.keys.create(other.id, "theirs")
     id = (await api.create())["id"]
-    theirs = {"headers": {"x-api-key": secret}}
+    theirs: dict[str, Any] = {"headers": {"x-api-key": secret}}
     for method, path, body in (
         ("GET", "", None),
         ("DELETE", "", None),

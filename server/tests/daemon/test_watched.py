@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from atolld.core.network import NetworkPolicy
+from atolld.core.sandbox import Resources
+from atolld.daemon.watched import WatchedNode
+from atolld.foundation.clock import ManualClock
+from atolld.foundation.errors import Internal
+from atolld.foundation.ids import SandboxId, new_sandbox_id
+from atolld.node.fake import FakeNode
+from atolld.node.interface import Death, Launch, Node
+
+LAUNCH = Launch(new_sandbox_id(), "fake", (), Resources(), NetworkPolicy(), {}, "t", "base", "h")
+
+
+@pytest.fixture
+def ended() -> list[SandboxId]:
+    return []
+
+
+@pytest.fixture
+def inner() -> FakeNode:
+    return FakeNode(ManualClock())
+
+
+@pytest.fixture
+def node(inner: FakeNode, ended: list[SandboxId]) -> Node:
+    return WatchedNode(inner, ended.append)
+
+
+async def test_a_terminate_is_told(node: Node, ended: list[SandboxId]) -> None:
+    await node.launch(LAUNCH)
+    assert ended == []
+    await node.terminate(LAUNCH.id)
+    assert ended == [LAUNCH.id]
+
+
+async def test_a_terminate_that_fails_is_told_too(node: Node, inner: FakeNode, ended: list[SandboxId]) -> None:
+    await node.launch(LAUNCH)
+    inner.fail("terminate", Internal("no"))
+    with pytest.raises(Internal):
+        await node.terminate(LAUNCH.id)
+    assert ended == [LAUNCH.id]
+
+
+async def test_a_death_is_told_first_here_and_then_to_control(
+    node: Node, inner: FakeNode, ended: list[SandboxId]
+) -> None:
+    deaths: list[Death] = []
+
+    async def on_death(death: Death) -> None:
+        assert ended == [death.id]
+        deaths.append(death)
+
+    await node.start(on_death)
+    await node.launch(LAUNCH)
+    await inner.die(LAUNCH.id)
+    assert [death.id for death in deaths] == [LAUNCH.id]
+
+
+async def test_everything_else_passes(node: Node, inner: FakeNode) -> None:
+    await node.launch(LAUNCH)
+    await node.set_network(LAUNCH.id, NetworkPolicy(False))
+    assert inner.machine.sandboxes[LAUNCH.id].network == NetworkPolicy(False)
+    assert (await node.usage(LAUNCH.id)).cpu_count == 1.0
+    assert await node.logs(LAUNCH.id, 10) == b""
+    assert node.capacity().sandboxes == 1
+    assert node.gauges() == {"node_sandboxes_running": 1.0}
+    assert (await node.fingerprints()).keys() == {"fake"}
+    assert await node.recover([]) == {}
+    await node.close()
