@@ -293,3 +293,36 @@ async def test_a_sandbox_whose_surroundings_are_gone_is_ended() -> None:
     death = outcome[ID]
     assert death is not None and "surroundings" in death.message
     assert stage.empty()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_failed_launch_that_cannot_be_cleaned_is_cleaned_later(times: int) -> None:
+    stage = Stage(Script(failures={Verb.START: [Internal("no")], Verb.DESTROY: [Internal("busy")] * times}))
+    await stage.start()
+    with pytest.raises(Internal, match="no"):
+        await stage.node.launch(launch_of())
+    assert not stage.empty()
+    await stage.clock.advance(60)
+    assert stage.empty()
+
+
+async def test_an_end_that_fails_can_be_tried_again() -> None:
+    stage = Stage(Script(failures={Verb.DESTROY: [Internal("busy")]}))
+    await stage.start()
+    await stage.node.launch(launch_of())
+    with pytest.raises(Internal, match="busy"):
+        await stage.node.terminate(ID)
+    assert stage.capacity.snapshot(0).sandboxes == 1
+    await stage.node.terminate(ID)
+    assert stage.empty()
+
+
+async def test_a_death_is_told_although_its_cleaning_fails() -> None:
+    stage = Stage(Script(failures={Verb.DESTROY: [Internal("busy")] * 2}))
+    await stage.start()
+    await stage.node.launch(launch_of())
+    stage.world.die(ID)
+    await settle()
+    assert [death.id for death in stage.deaths] == [ID] and not stage.empty()
+    await stage.clock.advance(60)
+    assert stage.empty()

@@ -8,15 +8,16 @@ a killed daemon did; `recover` makes whole or removes whatever it finds.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
-from atolld.foundation.aio import CleanupStack, cancel_and_wait, spawn
+from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
 from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound, RuntimeUnusable
@@ -41,6 +42,8 @@ from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, RuntimeDriver
 log = logging.getLogger("atolld.node")
 
 READY_DEADLINE_S = 30.0
+# Before each new try to remove what could not be removed; the last one is repeated.
+RETRY_PAUSES_S = (0.5, 2.0, 10.0, 30.0)
 AGENT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 GuestFactory = Callable[[str], GuestClient]
@@ -85,6 +88,7 @@ class NodeManager:
         self._running: dict[SandboxId, _Instance] = {}
         self._launching: dict[SandboxId, asyncio.Task[Launched]] = {}
         self._ending: dict[SandboxId, asyncio.Task[None]] = {}
+        self._cleaning: set[asyncio.Task[None]] = set()
         self._sampler = Sampler(clock)
         self._on_death: DeathListener | None = None
 
@@ -179,7 +183,7 @@ class NodeManager:
         """See `Node.close`."""
         await cancel_and_wait(*self._launching.values())
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
-        await cancel_and_wait(*(one.watcher for one in self._running.values()))
+        await cancel_and_wait(*self._cleaning, *(one.watcher for one in self._running.values()))
         await self._machine.close()
 
     def _driver(self, runtime: str) -> RuntimeDriver:
@@ -197,28 +201,56 @@ class NodeManager:
 
     async def _bring_up(self, driver: RuntimeDriver, what: Launch) -> Launched:
         phases = Phases(self._clock)
-        async with self._slots, CleanupStack() as undo:
+        async with self._slots:
             phases.end("queue")
             crash_point("launch.before_prepare")
             overhead = driver.overhead(what.resources)
             prepared = await self._machine.prepare(what.id, what.layers, what.resources, overhead, what.network)
-            undo.push("surroundings", lambda: self._machine.release(prepared))
-            phases.end("prepare")
-            crash_point("launch.after_prepare")
-            undo.push(
-                "driver", lambda: driver.destroy(driver.handle_for(what.id, self._machine.driver_directory(what.id)))
-            )
-            handle = await driver.create(self._launch_spec(what, prepared))
-            crash_point("launch.after_create")
-            handle = await driver.start(handle)
-            phases.end("start")
-            crash_point("launch.after_start")
-            await self._wait_ready(driver, handle, what, prepared)
-            phases.end("agent")
-            crash_point("launch.after_ready")
-            undo.keep()
+            try:
+                phases.end("prepare")
+                crash_point("launch.after_prepare")
+                handle = await driver.create(self._launch_spec(what, prepared))
+                crash_point("launch.after_create")
+                handle = await driver.start(handle)
+                phases.end("start")
+                crash_point("launch.after_start")
+                await self._wait_ready(driver, handle, what, prepared)
+                phases.end("agent")
+                crash_point("launch.after_ready")
+            except BaseException:
+                # Shielded: a cancelled launch must still be taken down in full.
+                await asyncio.shield(spawn(self._discard(driver, prepared), name=f"discard-{what.id}"))
+                raise
             self._add(what.id, _Instance(prepared, driver, handle, what.resources))
         return Launched(prepared.address, self._stored(handle, prepared), phases.seconds)
+
+    async def _discard(self, driver: RuntimeDriver, prepared: Prepared) -> None:
+        """Remove what a failed launch made; what cannot be removed now is tried again in the background."""
+
+        async def remove() -> None:
+            await driver.destroy(driver.handle_for(prepared.id, self._machine.driver_directory(prepared.id)))
+            await self._machine.release(prepared)
+
+        try:
+            await remove()
+        except Exception:
+            log.exception("a failed launch cannot be cleaned yet", extra={"sandbox_id": prepared.id})
+            self._retry(prepared.id, remove)
+
+    def _retry(self, id: SandboxId, remove: Callable[[], Awaitable[None]]) -> None:
+        """Try `remove` again until it succeeds: before the next start of the daemon nobody else would."""
+
+        async def go_on() -> None:
+            for pause_s in itertools.chain(RETRY_PAUSES_S, itertools.repeat(RETRY_PAUSES_S[-1])):
+                await self._clock.sleep(pause_s)
+                try:
+                    return await remove()
+                except Exception:
+                    log.exception("a sandbox cannot be cleaned yet", extra={"sandbox_id": id})
+
+        task = spawn(go_on(), name=f"clean-{id}")
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
 
     def _launch_spec(self, what: Launch, prepared: Prepared) -> LaunchSpec:
         return LaunchSpec(
@@ -274,11 +306,16 @@ class NodeManager:
         log.warning("a sandbox died", extra={"sandbox_id": id, "reason": death.reason, "detail": death.message})
         # The watcher itself must not be cancelled by the take-down it causes.
         instance.watcher = None
-        await self.terminate(id)
+        try:
+            await self.terminate(id)
+        except Exception:
+            log.exception("a dead sandbox cannot be cleaned yet", extra={"sandbox_id": id})
+            self._retry(id, lambda: self.terminate(id))
         if self._on_death is not None:
             await self._on_death(death)
 
     async def _take_down(self, id: SandboxId, grace_s: float) -> None:
+        """On failure the sandbox stays known, so that the next `terminate` goes on where this one stopped."""
         instance = self._running[id]
         try:
             await cancel_and_wait(instance.watcher)
@@ -289,10 +326,10 @@ class NodeManager:
             crash_point("terminate.after_destroy")
             await self._machine.release(instance.prepared)
             crash_point("terminate.after_release")
-        finally:
-            self._running.pop(id, None)
+            del self._running[id]
             self._sampler.forget(id)
             self._capacity.give_up(id)
+        finally:
             del self._ending[id]
 
     async def _recover_one(self, known: Known) -> Death | None:
