@@ -24,6 +24,13 @@ class Census:
     files: frozenset[str]
     rules: str
 
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind: pools renew what they hold, so names differ where numbers must not."""
+        return {
+            field.name: len(value) if isinstance(value := getattr(self, field.name), frozenset) else value.count("\n")
+            for field in fields(self)
+        }
+
     def difference(self, before: Census) -> dict[str, object]:
         """What is here now and was not before, by kind; empty when nothing is."""
         new: dict[str, object] = {}

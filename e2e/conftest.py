@@ -96,7 +96,7 @@ class Daemon:
         deadline = time.monotonic() + timeout_s
         last = self.census()
         while time.monotonic() < deadline:
-            time.sleep(0.5)
+            time.sleep(0.2)
             now = self.census()
             if now == last:
                 return now

@@ -36,13 +36,13 @@ LONG = "x" * 200_000
     ],
 )
 def test_create(daemon: Daemon, body: object, status: int, told: str) -> None:
-    before = daemon.census()
+    before = daemon.settle().counts()
     answer = daemon.api("POST", "/v1/sandboxes", json=body)
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert error["code"] and error["message"] and error["request_id"]
     assert told in error["message"]
-    assert not daemon.census().difference(before)
+    assert daemon.census().counts() == before
     assert daemon.api("GET", "/v1/sandboxes").json()["items"] == []
 
 

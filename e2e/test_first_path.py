@@ -25,12 +25,12 @@ def atoll(daemon: Daemon, *words: str, stdin: bytes | None = None) -> subprocess
 
 @pytest.mark.parametrize("runtime", ["gvisor", "container"])
 def test_run_prints_the_output_and_exits_with_the_code(daemon: Daemon, runtime: str) -> None:
-    before = daemon.census()
+    before = daemon.settle().counts()
     done = atoll(daemon, "run", "--runtime", runtime, "--", "python3", "-c", "print(6*7)")
     assert (done.stdout, done.returncode) == (b"42\n", 0), done.stderr
     done = atoll(daemon, "run", "--runtime", runtime, "--", "sh", "-c", "echo no >&2; exit 7")
     assert (done.stdout, done.stderr, done.returncode) == (b"", b"no\n", 7)
-    assert not daemon.census().difference(before).get("processes")
+    assert daemon.settle().counts() == before
 
 
 def test_run_passes_stdin_through(daemon: Daemon) -> None:
@@ -51,12 +51,12 @@ def test_run_passes_stdin_through(daemon: Daemon) -> None:
     ],
 )
 def test_what_is_missing_is_named(daemon: Daemon, words: tuple[str, ...], told: str) -> None:
-    before = daemon.census()
+    before = daemon.settle().counts()
     done = atoll(daemon, *words)
     assert done.returncode != 0
     assert told in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
-    assert not daemon.census().difference(before)
+    assert daemon.settle().counts() == before
 
 
 def test_the_readme_snippet(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

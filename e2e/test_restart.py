@@ -20,7 +20,7 @@ CREATE_POINTS = [
     "launch.after_create",
     "launch.after_start",
     "launch.after_ready",
-    "create.before_running",
+    "create.after_launch",
     "create.after_running",
 ]
 KILL_POINTS = [
@@ -28,7 +28,8 @@ KILL_POINTS = [
     "terminate.before_destroy",
     "terminate.after_destroy",
     "terminate.after_release",
-    "kill.before_ended",
+    "kill.after_terminate",
+    "kill.after_ended",
 ]
 
 
