@@ -109,5 +109,7 @@ fn everything_else_is_refused_in_the_known_words() {
         assert_eq!(reply.status, 401, "{method} {target}");
         assert_eq!(reply.json(), serde_json::json!({"code": 401, "message": text}));
     }
+    let reply = agent.upload(&agent.files("f", ""), &vec![0; 500_000]);
+    assert_eq!(reply.status, 401, "the refusal of an upload can be read");
     assert_eq!(std::fs::read(&path).unwrap(), b"secret");
 }

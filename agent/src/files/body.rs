@@ -25,13 +25,20 @@ where
     BodyDataStream::new(body).map(|chunk| chunk.map_err(|error| FileError::BodyCutOff(error.to_string())))
 }
 
-/// Takes and forgets the rest of `body`, so that a client still sending gets to read the answer
-/// instead of a reset connection. Gives up after 30 s or at the first error.
-pub async fn drain<S>(body: &mut S)
+/// Takes and forgets up to `most_bytes` of the rest of `body`, so that a client still sending gets to
+/// read the answer instead of a reset connection. Gives up after 30 s or at the first error.
+pub async fn drain<S>(body: &mut S, mut most_bytes: u64)
 where
     S: Stream<Item = Result<Bytes, FileError>> + Unpin,
 {
-    let rest = async { while let Some(Ok(_)) = body.next().await {} };
+    let rest = async {
+        while let Some(Ok(chunk)) = body.next().await {
+            most_bytes = most_bytes.saturating_sub(chunk.len() as u64);
+            if most_bytes == 0 {
+                return;
+            }
+        }
+    };
     // Whether the time ran out or not, the answer comes next.
     let _elapsed = tokio::time::timeout(DRAIN, rest).await;
 }

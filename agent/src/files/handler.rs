@@ -20,6 +20,9 @@ use crate::auth::TOKEN_HEADER;
 use crate::http::{self, Request, Response};
 use crate::log;
 
+/// Bytes of a refused upload that are still taken, so that the refusal can be read.
+const STRANGER_BYTES: u64 = 1024 * 1024;
+
 /// Answers `/files`, where token or signature are checked here, and `/files/compose`, where the
 /// caller has checked the token.
 pub async fn handle(agent: &Arc<Agent>, request: Request) -> Response {
@@ -57,10 +60,9 @@ async fn post(agent: &Agent, request: Request) -> Result<Response, FileError> {
     let (query, scope) = match allowed {
         Ok(allowed) => allowed,
         Err(error) => {
-            // Whoever may not write may not keep the agent busy either.
-            if !matches!(error, FileError::Unauthorized(_)) {
-                drain(&mut body).await;
-            }
+            // Whoever may not write may not keep the agent busy for long either.
+            let stranger = matches!(error, FileError::Unauthorized(_));
+            drain(&mut body, if stranger { STRANGER_BYTES } else { u64::MAX }).await;
             return Err(error);
         }
     };

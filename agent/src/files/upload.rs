@@ -82,7 +82,7 @@ where
         .map_err(|error| error.with_length(head.length)),
     };
     if stored.is_err() {
-        drain(&mut body).await;
+        drain(&mut body, u64::MAX).await;
     }
     stored
 }
