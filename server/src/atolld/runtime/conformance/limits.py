@@ -120,6 +120,7 @@ async def check_small_sandbox_starts_promptly(lab: Lab) -> None:
     """A tenth of a core does not make the start ten times as long."""
     driver = lab.driver()
     ground = await lab.prepare(Resources(cpu=0.1, memory_mib=64))
+    await driver.fingerprint()
     began = time.monotonic()
     handle = await driver.start(await driver.create(ground.spec))
     took = time.monotonic() - began
