@@ -56,7 +56,7 @@ def test_a_machine_as_it_should_be() -> None:
 
 @pytest.mark.parametrize("free, ok", [(6 * GIB, True), (GIB, False)])
 def test_disks(monkeypatch: pytest.MonkeyPatch, free: int, ok: bool) -> None:
-    monkeypatch.setattr(doctor.facts, "read_disk", lambda path: Disk(100 * GIB, free))
+    monkeypatch.setattr("atolld.daemon.doctor.facts.read_disk", lambda path: Disk(100 * GIB, free))
     assert doctor.check_disk(Path("/x")).ok is ok
 
 
@@ -81,12 +81,12 @@ def test_without_a_name_server_sandboxes_still_run() -> None:
 def test_a_forward_policy_that_drops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     listing = "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority 0; policy drop;\n\t}\n}\n"
     nft = script(tmp_path / "nft", f"cat <<'E'\n{listing}E\n")
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: str(nft))
+    monkeypatch.setattr("atolld.daemon.doctor.shutil.which", lambda name: str(nft))
     told = doctor.check_forward_policy()
     assert not told.ok and "ip filter FORWARD" in told.summary and "accept" in told.remedy
     script(nft, "echo oh no >&2; exit 1\n")
     assert "oh no" in doctor.check_forward_policy().summary
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr("atolld.daemon.doctor.shutil.which", lambda name: None)
     assert doctor.check_forward_policy().ok
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from atolld.api.errors import internal, render
 from atolld.foundation.aio import cancel_and_wait, spawn
-from atolld.foundation.errors import AtollError, DeadlineExceeded, InvalidArgument
+from atolld.foundation.errors import AtollError, DeadlineExceeded, InvalidArgument, Unavailable
 from atolld.foundation.ids import new_request_id
 from atolld.foundation.units import KIB
 
@@ -33,6 +33,29 @@ current_request: ContextVar[str | None] = ContextVar("atolld_request_id", defaul
 
 class _ClientGone(Exception):
     """The body will never be complete."""
+
+
+class _Answer:
+    """`send` of one request, which adds the request's id and knows what was sent."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
+            message["headers"] = [*headers, (b"x-request-id", self._request_id.encode())]
+        await self._send(message)
+
+    async def tell(self, error: AtollError, status: int | None = None) -> None:
+        """Answer with `error`, unless an answer has begun already."""
+        if self.status == 0:
+            told = render(error, self._request_id, status)
+            await self({"type": "http.response.start", "status": told.status, "headers": told.headers})
+            await self({"type": "http.response.body", "body": told.body})
 
 
 class Entry:
@@ -61,35 +84,31 @@ class Entry:
         request_id = new_request_id()
         current_request.set(request_id)
         scope.setdefault("state", {})["request_id"] = request_id
+        if self._is_data_plane(scope.get("raw_path") or scope["path"].encode()):
+            await self._data_plane(scope, receive, send, request_id)
+            return
         started = time.perf_counter()
-        status = 0
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_missing_id(message, request_id)]
-            await send(message)
-
+        answer = _Answer(send, request_id)
         try:
-            if self._is_data_plane(scope.get("raw_path") or scope["path"].encode()):
-                await self._data_plane(scope, receive, send, request_id)
-                return
-            body = await read_body(scope, receive)
-            if scope["method"] == "POST" and scope["path"] == CREATE_PATH:
-                await self._while_wanted(scope, body, receive, watched)
-            else:
-                await self._api(scope, _replay(body), watched)
+            await self._serve(scope, receive, answer)
         except _ClientGone:
             return
         except AtollError as error:
-            await _tell(error, request_id, watched, 413 if "limit_bytes" in error.details else None)
+            await answer.tell(error, 413 if "limit_bytes" in error.details else None)
+        except asyncio.CancelledError:
+            await answer.tell(Unavailable("the daemon is stopping; send the request again"))
         except Exception:
             log.exception("request failed unexpectedly", extra={"method": scope["method"], "path": scope["path"][:200]})
-            if status == 0:
-                await _tell(internal(request_id), request_id, watched, None)
-        if status:
-            self._done(scope, status, time.perf_counter() - started)
+            await answer.tell(internal(request_id))
+        if answer.status:
+            self._done(scope, answer.status, time.perf_counter() - started)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        body = await read_body(scope, receive)
+        if scope["method"] == "POST" and scope["path"] == CREATE_PATH:
+            await self._while_wanted(scope, body, receive, answer)
+        else:
+            await self._api(scope, _replay(body), answer)
 
     async def _while_wanted(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         # A create whose client has gone away would leave a sandbox that nobody knows of.
@@ -159,15 +178,3 @@ def _replay(body: bytes) -> Receive:
         raise AssertionError("unreachable: the event is never set")
 
     return receive
-
-
-def _missing_id(message: Message, request_id: str) -> list[tuple[bytes, bytes]]:
-    if any(name == b"x-request-id" for name, _ in message.get("headers", ())):
-        return []
-    return [(b"x-request-id", request_id.encode())]
-
-
-async def _tell(error: AtollError, request_id: str, send: Send, status: int | None) -> None:
-    told = render(error, request_id, status)
-    await send({"type": "http.response.start", "status": told.status, "headers": told.headers})
-    await send({"type": "http.response.body", "body": told.body})

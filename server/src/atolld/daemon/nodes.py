@@ -9,7 +9,7 @@ from atolld.control.templates import TemplateSource
 from atolld.daemon import linux
 from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
 from atolld.daemon.settings import Settings
-from atolld.foundation.clock import Clock
+from atolld.foundation.clock import Clock, SystemClock
 from atolld.images.templates import TemplateStore
 from atolld.node.interface import Node
 from atolld.runtime.driver import Fingerprint
@@ -42,4 +42,6 @@ def templates_of(settings: Settings) -> TemplateSource:
 
 async def probe_runtimes(settings: Settings) -> Mapping[str, Fingerprint]:
     """What each runtime finds on this machine, without a daemon."""
+    if settings.node == "fake":
+        return await ProcessNode(SystemClock(), settings.agent, settings.state / "logs").fingerprints()
     return await linux.fingerprints(settings)
