@@ -1,0 +1,58 @@
+"""The parts of the gVisor driver that need no sandbox."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from atolld.foundation.errors import RuntimeUnusable
+from atolld.host.cgroup_layout import CgroupLayout, CgroupMode
+from atolld.host.cgroups import Cgroups
+from atolld.host.instance import Instance
+from atolld.runtime.driver import LaunchSpec
+from atolld.runtime.drivers.gvisor import GvisorDriver, GvisorSettings
+from atolld.runtime.drivers.gvisor.driver import keep_tmp_on_disk
+
+
+def test_an_empty_tmp_gets_an_entry(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    keep_tmp_on_disk(tmp_path)
+    keep_tmp_on_disk(tmp_path)
+    assert os.listdir(tmp_path / "tmp") == [".X11-unix"]
+
+
+def test_a_used_tmp_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp/mine").touch()
+    keep_tmp_on_disk(tmp_path)
+    assert os.listdir(tmp_path / "tmp") == ["mine"]
+
+
+def test_no_link_out_of_the_template_is_followed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (root / "tmp").symlink_to(outside)
+    keep_tmp_on_disk(root)
+    assert os.listdir(outside) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [(None, "not installed"), ("echo runsc version release-20200101.0", "too old"), ("exit 1", "status 1")],
+)
+async def test_unusable_says_why(script: str | None, reason: str, tmp_path: Path, spec: LaunchSpec) -> None:
+    binary = tmp_path / "runsc"
+    if script is not None:
+        binary.write_text(f"#!/bin/sh\n{script}\n")
+        binary.chmod(0o755)
+    instance = Instance.named("t", state_dir=tmp_path / "s", run_dir=tmp_path / "r")
+    cgroups = Cgroups(instance, CgroupLayout(CgroupMode.V2, {name: tmp_path for name in ("cpu", "memory", "pids")}))
+    driver = GvisorDriver(GvisorSettings(tmp_path / "root", tmp_path / "cache", binary=binary), cgroups)
+    fingerprint = await driver.fingerprint()
+    assert not fingerprint.usable
+    assert reason in fingerprint.reason
+    with pytest.raises(RuntimeUnusable, match=reason):
+        await driver.create(spec)
