@@ -44,9 +44,9 @@ pub enum FsError {
     /// Events were lost; whoever relied on the watcher must look at the directory again.
     #[error("{0}")]
     EventsLost(&'static str),
-    /// A limit on watchers was reached.
+    /// A limit was reached; the text says which and what to do.
     #[error("{0}")]
-    TooManyWatchers(String),
+    LimitReached(String),
 }
 
 /// Connect codes used by this service.
@@ -89,7 +89,7 @@ impl FsError {
             }
             Self::NoSuchWatcher(_) => Kind::NotFound,
             Self::EventsLost(_) => Kind::DataLoss,
-            Self::TooManyWatchers(_) => Kind::ResourceExhausted,
+            Self::LimitReached(_) => Kind::ResourceExhausted,
             Self::Io { source, .. } => kind_of(source),
         }
     }

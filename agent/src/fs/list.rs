@@ -6,6 +6,9 @@ use super::entry::Entry;
 use super::error::FsError;
 use super::owners::OwnerNames;
 
+/// Entries in one answer: about 60 MiB of JSON, held whole.
+pub const MAX_ENTRIES: usize = 100_000;
+
 /// Lists what is below `requested`, depth first: each directory comes right before its own
 /// entries, siblings in byte order of their names. Links are listed, never followed, except
 /// `requested` itself. Paths in the result start with `requested` as asked.
@@ -18,7 +21,8 @@ use super::owners::OwnerNames;
 ///
 /// # Errors
 /// [`FsError`]: not found, not a directory (`invalid_argument`), cyclic link
-/// (`failed_precondition`), or the errno of reading `requested`.
+/// (`failed_precondition`), more than [`MAX_ENTRIES`] (`resource_exhausted`), or the errno of
+/// reading `requested`.
 pub fn list(requested: &Path, depth: u32) -> Result<Vec<Entry>, FsError> {
     let action = "error listing directory";
     let real = std::fs::canonicalize(requested).map_err(|error| FsError::io(action, requested, error))?;
@@ -26,10 +30,15 @@ pub fn list(requested: &Path, depth: u32) -> Result<Vec<Entry>, FsError> {
     if !found.is_dir() {
         return Err(FsError::NotADirectory(requested.to_path_buf()));
     }
+    walk(requested, &real, depth, MAX_ENTRIES)
+}
+
+fn walk(requested: &Path, real: &Path, depth: u32, most: usize) -> Result<Vec<Entry>, FsError> {
+    let action = "error listing directory";
     let owners = OwnerNames::load();
     let mut entries = Vec::new();
     // A stack of levels instead of recursion: depth is the client's number, the stack is ours.
-    let first = children(&real).map_err(|error| FsError::io(action, requested, error))?;
+    let first = children(real).map_err(|error| FsError::io(action, requested, error))?;
     let mut levels = vec![first.into_iter()];
     let mut shown = vec![requested.to_path_buf()];
     while let Some(level) = levels.last_mut() {
@@ -44,6 +53,13 @@ pub fn list(requested: &Path, depth: u32) -> Result<Vec<Entry>, FsError> {
         let (Some(parent), Some(name)) = (shown.last(), child.file_name()) else {
             continue;
         };
+        if entries.len() >= most {
+            return Err(FsError::LimitReached(format!(
+                "{} holds more than {most} entries down to depth {depth}: list with a smaller depth, \
+                 or its directories one by one",
+                requested.display()
+            )));
+        }
         let path = parent.join(name);
         entries.push(Entry::from_metadata(&path, &child, &found, &owners));
         if found.is_dir() && levels.len() < usize::try_from(depth).unwrap_or(usize::MAX) {
@@ -99,6 +115,14 @@ mod tests {
             assert_eq!(names(&root, &list(&root, depth).unwrap()), *want, "{depth}");
         }
         assert_eq!(list(&root, u32::MAX).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn an_answer_has_a_largest_size() {
+        let (_keep, root) = tree();
+        assert_eq!(walk(&root, &root, 1, 5).unwrap().len(), 5);
+        let error = walk(&root, &root, 1, 4).unwrap_err();
+        assert_eq!(error.kind(), Kind::ResourceExhausted);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Pollers {
             watchers.retain(|_, watcher| watcher.keep());
         }
         if watchers.len() >= MAX_WATCHERS {
-            return Err(FsError::TooManyWatchers(format!(
+            return Err(FsError::LimitReached(format!(
                 "{MAX_WATCHERS} watchers are in use: remove one first"
             )));
         }

@@ -58,7 +58,7 @@ impl Tree {
     pub fn start(options: WatchOptions) -> Result<Self, FsError> {
         let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(|errno| {
             if errno == Errno::MFILE {
-                FsError::TooManyWatchers(
+                FsError::LimitReached(
                     "the system's limit on inotify instances is reached: remove watchers first".to_owned(),
                 )
             } else {
@@ -264,7 +264,7 @@ impl Tree {
 }
 
 fn too_many() -> FsError {
-    FsError::TooManyWatchers(
+    FsError::LimitReached(
         "too many directories to watch: the limit on inotify watches is reached; \
          watch a smaller tree or raise fs.inotify.max_user_watches"
             .to_owned(),
