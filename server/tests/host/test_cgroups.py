@@ -58,7 +58,7 @@ def test_v2_limits_are_written_to_their_files(tmp_path: Path) -> None:
         "cpu.max": "150000 100000",
         "memory.max": str(256 * MIB),
         "memory.swap.max": "0",
-        "memory.oom.group": "1",
+        "memory.oom.group": "0",
         "pids.max": "100",
     }
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
@@ -138,11 +138,13 @@ def start_in(cgroups: Cgroups, id: str, code: str, start_python: Callable[..., A
 @pytest.mark.real
 async def test_a_memory_bomb_dies_and_is_counted(cgroups: Cgroups, start_python: Callable[..., Any]) -> None:
     cgroups.create("i1", CgroupLimits(1, 48 * MIB, 50))
+    neighbour = start_in(cgroups, "i1", "input()", start_python)
     bomb = start_in(cgroups, "i1", "x = b'x' * (1 << 30)", start_python)
     assert await asyncio.to_thread(bomb.popen.wait, 20) == -9
     stats = cgroups.stats("i1")
     assert stats.oom_kills == 1
     assert stats.memory_peak_bytes <= 48 * MIB
+    assert neighbour.popen.poll() is None
     await cgroups.remove_all()
     assert cgroups.oom_kills("i1") == 0
 

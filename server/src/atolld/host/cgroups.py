@@ -102,8 +102,8 @@ class Cgroups:
             self._write(id, "cpu", "cpu.max", f"{quota} {_PERIOD_US}")
             self._write(id, "memory", "memory.max", str(limits.memory_bytes))
             self._write(id, "memory", "memory.swap.max", "0", optional=True)
-            # The whole sandbox goes, not one part of it that the rest waits for for ever.
-            self._write(id, "memory", "memory.oom.group", "1", optional=True)
+            # As on v1, and as on a machine of its own: one process dies, not the whole sandbox.
+            self._write(id, "memory", "memory.oom.group", "0", optional=True)
         else:
             self._write(id, "cpu", "cpu.cfs_period_us", str(_PERIOD_US))
             self._write(id, "cpu", "cpu.cfs_quota_us", str(quota))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
 from atolld.core.network import NetworkPolicy
 from atolld.host.addresses import slot_addresses, slot_count
@@ -30,6 +30,7 @@ from atolld.host.instance import Instance
 NEVER = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 # Closed unless a range is opened by `allow_private_cidrs`; 198.18/15 and 192.0.0/24 are no internet either.
 PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15")
+EVERYTHING = IPv4Network("0.0.0.0/0")
 NEVER_NETWORKS = tuple(map(IPv4Network, NEVER))
 MAX_CONNECTIONS = 4096
 
@@ -48,8 +49,13 @@ class Egress:
 
     @classmethod
     def of(cls, policy: NetworkPolicy) -> Egress:
-        """The slot's rules for a sandbox's policy."""
-        return cls(internet=policy.internet)
+        """The slot's rules for a sandbox's policy. No IPv6 passes, so its entries need no rule."""
+        allow = tuple(collapse_addresses(policy.ipv4("allow_out")))
+        if not policy.internet and not allow:
+            return cls(internet=False)
+        # Networks within one another are one element: the kernel refuses elements that overlap.
+        denied = (EVERYTHING,) if not policy.internet else policy.ipv4("deny_out")
+        return cls(allow=allow, deny=tuple(collapse_addresses(denied)))
 
 
 @dataclass(frozen=True, slots=True)
