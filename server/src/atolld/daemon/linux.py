@@ -15,12 +15,14 @@ from atolld.host.cgroup_layout import read_layout
 from atolld.host.cgroups import Cgroups
 from atolld.host.layerpool import LayerPool
 from atolld.host.layers import Layers
-from atolld.host.network import HostNetwork, NetworkSettings, open_network
+from atolld.host.network import NetworkSettings, open_network
 from atolld.host.rootfs import RootFilesystems
 from atolld.node.capacity import CapacityBook, CapacityLimits
 from atolld.node.linux import LinuxMachine, Mechanisms
 from atolld.node.manager import NodeManager
 from atolld.runtime.driver import Fingerprint, RuntimeDriver
+from atolld.runtime.drivers.container import ContainerDriver, ContainerSettings
+from atolld.runtime.drivers.container import ContainerDriver, ContainerSettings
 from atolld.runtime.drivers.gvisor import GvisorDriver, GvisorSettings
 
 
@@ -30,12 +32,10 @@ class LinuxNode:
 
     node: NodeManager
     machine: LinuxMachine
-    network: HostNetwork
 
     async def remove_all(self) -> None:
         """Remove every resource of the instance from the host; the database and the keys stay."""
         await self.machine.remove_all()
-        await self.network.remove_all()
 
 
 async def build(settings: Settings, clock: Clock) -> LinuxNode:
@@ -55,7 +55,7 @@ async def build(settings: Settings, clock: Clock) -> LinuxNode:
     layers = Layers(instance)
     machine = LinuxMachine(
         Mechanisms(
-            slots=network.slots,
+            network=network,
             layers=layers,
             layer_pool=LayerPool(layers, disk_mib=Resources().disk_mib, ready_target=settings.ready_layers),
             roots=RootFilesystems(instance),
@@ -71,7 +71,7 @@ async def build(settings: Settings, clock: Clock) -> LinuxNode:
         agent=settings.agent,
         parallel_launches=settings.parallel_launches or 2 * (os.cpu_count() or 1),
     )
-    return LinuxNode(node, machine, network)
+    return LinuxNode(node, machine)
 
 
 async def fingerprints(settings: Settings) -> dict[str, Fingerprint]:
@@ -97,7 +97,8 @@ def _drivers(settings: Settings, cgroups: Cgroups) -> dict[str, RuntimeDriver]:
         binary=settings.runsc_binary,
         platform=settings.runsc_platform,
     )
-    drivers: list[RuntimeDriver] = [GvisorDriver(gvisor, cgroups)]
+    container = ContainerSettings(root=settings.run / "runc", binary=settings.runc_binary)
+    drivers: list[RuntimeDriver] = [GvisorDriver(gvisor, cgroups), ContainerDriver(container, cgroups)]
     return {driver.name: driver for driver in drivers}
 
 

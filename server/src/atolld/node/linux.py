@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from atolld.core.network import NetworkPolicy
@@ -23,9 +24,10 @@ from atolld.foundation.units import MIB
 from atolld.host.cgroups import CgroupLimits, Cgroups
 from atolld.host.layerpool import LayerPool
 from atolld.host.layers import Layers
+from atolld.host.network import HostNetwork
 from atolld.host.nftables import Egress
 from atolld.host.rootfs import RootFilesystems
-from atolld.host.slots import Slot, SlotPool
+from atolld.host.slots import Slot
 from atolld.node.machine import Consumption, Prepared
 from atolld.runtime.driver import Overhead
 
@@ -38,7 +40,7 @@ LOG_NAME = "agent.log"
 class Mechanisms:
     """The host mechanisms of one instance."""
 
-    slots: SlotPool
+    network: HostNetwork
     layers: Layers
     layer_pool: LayerPool
     roots: RootFilesystems
@@ -71,13 +73,14 @@ class LinuxMachine:
         """See `Machine.prepare`."""
         host = self._host
         async with CleanupStack() as undo:
-            slot = await host.slots.acquire(Egress.of(network))
-            undo.push("network slot", lambda: host.slots.release(slot))
+            slot = await host.network.slots.acquire(Egress.of(network))
+            undo.push("network slot", lambda: host.network.slots.release(slot))
             try:
                 layer = await host.layer_pool.acquire(id, resources.disk_mib)
             except OSError as error:
                 raise Capacity(f"no writable layer can be made: {error}") from error
             undo.push("writable layer", lambda: host.layers.destroy(layer))
+            await asyncio.to_thread(_write_resolver, layer.upper, host.network.dns_servers)
             # overlayfs names its lower layers from the top.
             rootfs = await host.roots.mount(id, layers[::-1], layer)
             undo.push("root file system", lambda: host.roots.unmount(id))
@@ -105,7 +108,7 @@ class LinuxMachine:
         index = record.get("slot")
         if not isinstance(index, int):
             raise FailedPrecondition(f"the stored surroundings of {id} are damaged: {record!r}")
-        slot = self._host.slots.describe(index)
+        slot = self._host.network.slots.describe(index)
         layer = self._host.layers.get(id)
         rootfs = self._host.roots.path(id)
         for what, path in (("network namespace", slot.netns), ("root file system", rootfs), ("disk", layer.log)):
@@ -130,7 +133,7 @@ class LinuxMachine:
             # Last first: processes, then the mount they used, then what the mount used.
             slot = self._used_slots.pop(id, None)
             if slot is not None:
-                undo.push("network slot", lambda: self._host.slots.release(slot))
+                undo.push("network slot", lambda: self._host.network.slots.release(slot))
             undo.push("writable layer", lambda: self._host.layers.destroy(self._host.layers.get(id)))
             undo.push("root file system", lambda: self._host.roots.unmount(id))
             undo.push("driver directory", lambda: self._remove_directory(id))
@@ -149,7 +152,7 @@ class LinuxMachine:
                 await asyncio.to_thread(shutil.rmtree, host.roots.directory / name, True)
         await host.layer_pool.start(keep)
         wanted = {index: egress for id, (index, egress) in self._adopted.items() if id in keep}
-        slots = await host.slots.start(wanted)
+        slots = await host.network.start(wanted)
         self._used_slots |= {id: slots[index] for id, (index, _) in self._adopted.items() if id in keep}
         self._adopted.clear()
 
@@ -175,7 +178,7 @@ class LinuxMachine:
         slot = self._used_slots.get(prepared.id)
         if slot is None:
             raise NotFound(f"the surroundings of {prepared.id} are gone")
-        self._used_slots[prepared.id] = await self._host.slots.set_egress(slot, Egress.of(policy))
+        self._used_slots[prepared.id] = await self._host.network.slots.set_egress(slot, Egress.of(policy))
 
     def driver_directory(self, id: SandboxId) -> Path:
         """See `Machine.driver_directory`."""
@@ -190,7 +193,7 @@ class LinuxMachine:
 
     def gauges(self) -> Mapping[str, float]:
         """See `Machine.gauges`."""
-        slots = self._host.slots.stats
+        slots = self._host.network.slots.stats
         return {
             "pool_network_slots_ready": float(slots.ready),
             "pool_network_slots_used": float(slots.in_use),
@@ -199,7 +202,7 @@ class LinuxMachine:
 
     async def close(self) -> None:
         """See `Machine.close`."""
-        await self._host.slots.close()
+        await self._host.network.close()
         await self._host.layer_pool.close()
 
     async def remove_all(self) -> None:
@@ -211,10 +214,20 @@ class LinuxMachine:
         await host.layer_pool.close()
         await asyncio.to_thread(host.roots.remove_all)
         await asyncio.to_thread(host.layers.remove_all)
-        await host.slots.remove_all()
+        await host.network.remove_all()
 
     async def _remove_directory(self, id: SandboxId) -> None:
         await asyncio.to_thread(shutil.rmtree, self.driver_directory(id), True)
+
+
+def _write_resolver(upper: Path, servers: tuple[IPv4Address, ...]) -> None:
+    # Before the overlay is mounted, so that no symbolic link of a template leads it anywhere.
+    directory = upper / "etc"
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
+    file = directory / "resolv.conf"
+    file.write_text("".join(f"nameserver {server}\n" for server in servers), encoding="ascii")
+    file.chmod(0o644)
 
 
 def _names(directory: Path) -> list[str]:
