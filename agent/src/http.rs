@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -37,6 +38,17 @@ pub async fn read_whole(body: Incoming) -> Result<Bytes, BodyError> {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
         Err(error) => Err(BodyError::Broken(error.to_string())),
+    }
+}
+
+/// Reads a JSON object; no bytes are the empty object.
+///
+/// serde would take an array for an object as well, filling fields by their order: that is refused.
+pub fn parse_object<T: Default + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => Ok(T::default()),
+        Some(b'{') => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Some(_) => Err("it is not a JSON object".to_owned()),
     }
 }
 

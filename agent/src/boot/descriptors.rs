@@ -9,14 +9,10 @@ use crate::process;
 
 /// Opens what is missing of 0, 1 and 2, and keeps everything else from the processes.
 pub fn secure() -> io::Result<()> {
-    loop {
-        // The lowest free number is what a new descriptor gets.
-        let fd = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty())?;
-        if std::os::fd::AsRawFd::as_raw_fd(&fd) > 2 {
-            break;
-        }
-        // Standard descriptors stay open for good.
-        std::mem::forget(fd);
+    // Looked at first: an image may have no /dev/null, and then nothing must need it.
+    while (0..3).any(|number| !is_open(number)) {
+        // The lowest free number is what a new descriptor gets; it stays open for good.
+        std::mem::forget(rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty())?);
     }
     // SAFETY: marks descriptors; closes none and touches no memory.
     let failed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) } < 0;
@@ -24,6 +20,11 @@ pub fn secure() -> io::Result<()> {
         mark_each();
     }
     Ok(())
+}
+
+fn is_open(number: i32) -> bool {
+    // SAFETY: only asks for a flag.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }
 
 /// For kernels without close_range: gVisor's older ones.

@@ -48,14 +48,14 @@ fn answer(argument: &str) -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
-    // 1. What a process would inherit is put in order before there is one.
-    descriptors::secure()?;
-    descriptors::raise_limit();
-    // 2. As PID 1, what an image or a runtime left out is added.
+    // 1. As PID 1, what an image or a runtime left out is added.
     let agent = Arc::new(Agent::default());
     if agent.is_init {
         mounts::add_missing();
     }
+    // 2. What a process would inherit is put in order before there is one.
+    descriptors::secure()?;
+    descriptors::raise_limit();
     adopt_orphans();
     // 3. From here on events are waited for, and nothing else.
     let runtime = runtime()?;

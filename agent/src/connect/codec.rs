@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Error;
+use crate::http;
 
 /// A message that both codecs can carry.
 pub trait Message: prost::Message + Default + Serialize + DeserializeOwned + Send + 'static {}
@@ -61,8 +62,7 @@ impl Codec {
     /// Reads a message. `invalid_argument` when the bytes are not one. No bytes are the empty message.
     pub fn decode<M: Message>(self, bytes: Bytes) -> Result<M, Error> {
         match self {
-            Self::Json if bytes.is_empty() => Ok(M::default()),
-            Self::Json => serde_json::from_slice(&bytes)
+            Self::Json => http::parse_object(&bytes)
                 .map_err(|error| Error::invalid(format!("the message is not valid JSON of its type: {error}"))),
             Self::Proto => {
                 M::decode(bytes).map_err(|error| Error::invalid(format!("the message is not valid protobuf: {error}")))

@@ -44,12 +44,7 @@ pub async fn handle(agent: &Arc<Agent>, request: Request) -> Response {
         Err(error @ BodyError::TooLarge) => return http::error(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         Err(error) => return http::error(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let init = if body.is_empty() {
-        Ok(Init::default())
-    } else {
-        serde_json::from_slice(&body)
-    };
-    match init {
+    match http::parse_object(&body) {
         Ok(init) => match apply(agent, init) {
             Ok(()) => http::status(StatusCode::NO_CONTENT),
             Err(message) => http::error(StatusCode::BAD_REQUEST, message),

@@ -185,8 +185,9 @@ unsafe fn execute(job: &Job<'_>) -> (Step, c_int) {
         if libc::syscall(libc::SYS_setsid) < 0 {
             return (Step::Setup, errno());
         }
+        let default: KernelAction = [0; 4];
         for signal in job.ignored {
-            libc::signal(*signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, *signal, &raw const default, ptr::null::<KernelAction>(), 8);
         }
         if let Some(group) = job.group
             && libc::write(group, c"0".as_ptr().cast(), 1) < 0
@@ -238,18 +239,21 @@ unsafe fn execute(job: &Job<'_>) -> (Step, c_int) {
     }
 }
 
+/// The kernel's `struct sigaction`: handler, flags, restorer, mask; all zero is the default. libc's own wrapper refuses
+/// signals 32 and 33, which may be inherited ignored all the same.
+type KernelAction = [usize; 4];
+
 /// Signals the agent ignores (SIGPIPE, and what it inherited). An exec resets caught signals but keeps ignored ones.
 fn ignored() -> &'static [c_int] {
     static IGNORED: OnceLock<Vec<c_int>> = OnceLock::new();
     IGNORED.get_or_init(|| {
         (1..=64)
             .filter(|&signal| {
-                let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-                // SAFETY: a null new action only reads the old one into `action`, which is valid when zeroed.
-                unsafe {
-                    libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
-                        && action.assume_init().sa_sigaction == libc::SIG_IGN
-                }
+                let mut action: KernelAction = [0; 4];
+                let nothing = ptr::null::<KernelAction>();
+                // SAFETY: a null new action only reads the old one into `action`, which is as large as the kernel's.
+                let outcome = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, nothing, &raw mut action, 8) };
+                outcome == 0 && action[0] == libc::SIG_IGN
             })
             .collect()
     })
