@@ -8,4 +8,4 @@ step 'Machine: packages and runtimes' scripts/install.sh
 step 'Python: .venv with locked dependencies' scripts/venv.sh dev
 step 'Guest agent' scripts/agent.sh
 step 'Template "base"' as_root .venv/bin/python -m atolld.images ensure
-step 'Measurements' as_root .venv/bin/python -m e2e.bench "$@"
+step 'Measurements' as_root .venv/bin/python -m bench "$@"
