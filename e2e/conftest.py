@@ -155,7 +155,7 @@ class Daemon:
         return httpx.request(method, f"{self.url}{path}", headers=raw, timeout=60, **body)
 
     def events(self, sandbox_id: str) -> list[dict[str, object]]:
-        answer = self.api("GET", f"/v1/events?sandbox_id={sandbox_id}")
+        answer = self.api("GET", f"/v1/sandboxes/{sandbox_id}/events")
         answer.raise_for_status()
         return list(answer.json()["items"])
 
