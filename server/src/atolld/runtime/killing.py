@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from atolld.foundation.errors import Internal
@@ -12,18 +11,25 @@ from atolld.foundation.ids import SandboxId
 from atolld.host import procs
 from atolld.host.cgroups import Cgroups
 from atolld.host.procs import ProcessIdentity
+from atolld.runtime.record import Record
 
 # The kernel takes a killed process down in milliseconds, one with gigabytes of memory in tenths of a second.
 TIMEOUT_S = 10.0
 
 
-async def kill_sandbox(cgroups: Cgroups, id: SandboxId, program: str, known: Iterable[ProcessIdentity]) -> None:
-    """Kill `known`, every command of `program` that names `id`, and what is in the cgroup; returns when all are gone.
+async def kill_sandbox(cgroups: Cgroups, record: Record, program: str, living: ProcessIdentity | None) -> None:
+    """Kill `living`, every command of `program` that names the sandbox, and what is in its cgroup.
 
-    Commands first: one that is just starting the sandbox would otherwise put new processes into an emptied cgroup.
+    Returns when all are gone. Commands first: one that is just starting the sandbox would otherwise put new processes
+    into an emptied cgroup. They are looked for only when the record knows no process: a start that has returned has
+    left none, and reading all of /proc takes 15 microseconds a process.
+
     Raises Internal when something does not die within 10 s.
     """
-    victims = {*commands_naming(id, program), *known}
+    id = record.id
+    victims = set() if record.process is not None else set(await asyncio.to_thread(commands_naming, id, program))
+    if living is not None:
+        victims.add(living)
     for process in victims:
         procs.send_signal(process)
     ended = await asyncio.gather(*(procs.wait_death(process, TIMEOUT_S) for process in victims))

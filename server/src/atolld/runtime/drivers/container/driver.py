@@ -181,8 +181,7 @@ class ContainerDriver:
         return TaskStatus(TaskState.GONE, None, killed, "the sandbox used more memory than its limit" if killed else "")
 
     async def _kill(self, record: Record) -> None:
-        process = self._living(record)
-        await kill_sandbox(self._cgroups, record.id, "runc", [process] if process is not None else [])
+        await kill_sandbox(self._cgroups, record, "runc", self._living(record))
 
 
 def _open_files() -> int:

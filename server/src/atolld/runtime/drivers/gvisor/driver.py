@@ -203,8 +203,7 @@ class GvisorDriver:
         return TaskStatus(TaskState.GONE, None, killed, message)
 
     async def _kill(self, record: Record) -> None:
-        process = self._living(record)
-        await kill_sandbox(self._cgroups, record.id, "runsc", [process] if process is not None else [])
+        await kill_sandbox(self._cgroups, record, "runsc", self._living(record))
 
 
 def keep_tmp_on_disk(rootfs: Path) -> None:
