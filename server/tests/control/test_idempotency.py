@@ -29,6 +29,11 @@ def test_the_same_request_has_the_same_digest() -> None:
         replace(SPEC, envs={"A": "1", "B": "3"}),
         replace(SPEC, metadata={"k": "é"}),
         replace(SPEC, network=NetworkPolicy(internet=False)),
+        replace(SPEC, network=NetworkPolicy(allow_out=("1.1.1.1/32",))),
+        replace(SPEC, network=NetworkPolicy(deny_out=("1.1.1.1/32",))),
+        replace(SPEC, network=NetworkPolicy(allow_public_traffic=False)),
+        replace(SPEC, network=NetworkPolicy(mask_request_host="localhost")),
+        replace(SPEC, secure=False),
         replace(SPEC, envs={}, metadata={}),
     ],
 )
@@ -46,9 +51,16 @@ def test_every_field_of_a_spec_counts() -> None:
         "envs",
         "metadata",
         "network",
+        "secure",
     }
     assert set(Resources.__dataclass_fields__) == {"cpu", "memory_mib", "disk_mib", "pids_max"}
-    assert set(NetworkPolicy.__dataclass_fields__) == {"internet"}
+    assert set(NetworkPolicy.__dataclass_fields__) == {
+        "internet",
+        "allow_out",
+        "deny_out",
+        "allow_public_traffic",
+        "mask_request_host",
+    }
 
 
 @pytest.mark.parametrize("key", ["a", "x" * 255, "8b1c7c0e-1f1e-4a6c-9d4e-000000000000", "a b"])

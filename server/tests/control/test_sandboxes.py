@@ -159,7 +159,38 @@ async def test_network(world: World) -> None:
     changed = await world.sandboxes.set_network(world.project.id, made.id, NetworkPolicy(internet=False))
     assert changed.spec.network == world.node.machine.sandboxes[made.id].network == NetworkPolicy(internet=False)
     assert await world.row(made.id) == changed
-    assert (await world.events_of(made.id))[1].data == {"internet": False}
+    assert (await world.events_of(made.id))[1].data == NetworkPolicy(internet=False).to_json()
+
+
+async def test_a_traffic_token_is_made_when_it_is_first_needed_and_stays(world: World) -> None:
+    made = await world.create()
+    assert made.traffic_token is None
+
+    async def change(allow_public_traffic: bool) -> str | None:
+        changed = await world.sandboxes.change_network(
+            world.project.id, made.id, lambda before: replace(before, allow_public_traffic=allow_public_traffic)
+        )
+        assert changed == await world.row(made.id)
+        return changed.traffic_token
+
+    token = await change(False)
+    assert token is not None
+    assert await change(True) == await change(False) == token
+
+
+async def test_the_endpoint_tells_what_the_ports_ask(world: World) -> None:
+    policy = NetworkPolicy(allow_public_traffic=False, mask_request_host="app:${PORT}")
+    spec = replace(SPEC, network=policy, secure=False)
+    made = await world.sandboxes.create(world.project.id, spec)
+    for sandboxes in (world.sandboxes, (await world.restart()).sandboxes):
+        endpoint = sandboxes.endpoint(made.id)
+        assert endpoint is not None
+        assert (endpoint.allow_public_traffic, endpoint.mask_request_host, endpoint.secure) == (
+            False,
+            "app:${PORT}",
+            False,
+        )
+        assert endpoint.traffic_token == made.traffic_token is not None
 
 
 async def test_network_in_force_is_the_one_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from atolld.core.network import NetworkPolicy
 from atolld.host import conntrack, libnftables
 from atolld.host.instance import Instance
 from atolld.host.netlink import host_networks
@@ -288,6 +289,45 @@ async def test_allow_beats_deny_for_one_slot_only(world: World) -> None:
     await world.pool.set_egress(world.a, Egress(allow=(IPv4Network(f"{PRIVATE}/32"), IPv4Network("169.254.0.0/16"))))
     assert not await world.in_a.reaches(PRIVATE)
     assert not await world.in_a.reaches(METADATA)
+
+
+@pytest.mark.parametrize(
+    ("policy", "first", "second", "names"),
+    [
+        (NetworkPolicy.of(), True, True, True),
+        (NetworkPolicy.of(internet=False), False, False, False),
+        (NetworkPolicy.of(deny_out=["0.0.0.0/0"]), False, False, False),
+        (NetworkPolicy.of(deny_out=["0.0.0.0/0", "::/0", INTERNET]), False, False, False),
+        (NetworkPolicy.of(deny_out=[INTERNET]), False, True, True),
+        (NetworkPolicy.of(allow_out=[INTERNET]), True, True, True),
+        (NetworkPolicy.of(allow_out=[INTERNET], deny_out=["0.0.0.0/0"]), True, False, False),
+        (NetworkPolicy.of(allow_out=[INTERNET], deny_out=[INTERNET]), True, True, True),
+        (NetworkPolicy.of(allow_out=[INTERNET], internet=False), True, False, False),
+        (NetworkPolicy.of(allow_out=[INTERNET, RESOLVER], internet=False), True, False, True),
+        (NetworkPolicy.of(allow_out=["203.0.113.0/24"], deny_out=[SECOND]), True, True, True),
+        (NetworkPolicy.of(allow_out=["0.0.0.0/0", SECOND], internet=False), True, True, True),
+        (NetworkPolicy.of(deny_out=["203.0.113.2/31", "203.0.113.0/24"]), False, False, True),
+        (NetworkPolicy.of(allow_out=["::/0"], internet=False), False, False, False),
+    ],
+    ids=str,
+)
+async def test_precedence(world: World, policy: NetworkPolicy, first: bool, second: bool, names: bool) -> None:
+    # From another policy to this one in one change, and once more to the same.
+    await world.pool.set_egress(world.a, Egress.of(NetworkPolicy.of(allow_out=["8.0.0.0/8"], deny_out=["9.9.9.9"])))
+    for _ in range(2):
+        await world.pool.set_egress(world.a, Egress.of(policy))
+    found = [await world.in_a.reaches(address) for address in (INTERNET, SECOND)]
+    assert [*found, await world.in_a.reaches(RESOLVER, 53)] == [first, second, names]
+    assert await world.in_b.reaches(SECOND)
+    assert await world.on_host.reaches(world.b.address)
+
+
+async def test_a_denied_peer_is_cut_off_in_both_directions(world: World) -> None:
+    await world.in_a.do("open", host=INTERNET, port=PORT, name="denied")
+    await world.in_a.do("open", host=SECOND, port=PORT, name="allowed")
+    await world.pool.set_egress(world.a, Egress.of(NetworkPolicy.of(deny_out=[INTERNET])))
+    assert str(await world.in_a.do("say", name="denied", text="x")).startswith("refused")
+    assert await world.in_a.do("say", name="allowed", text="still") == "still"
 
 
 async def test_a_sandbox_without_internet_never_had_it(world: World, start_python: Callable[..., Any]) -> None:

@@ -80,7 +80,7 @@ def test_some_ranges_are_closed_whatever_is_opened(network: str) -> None:
     table = render_table(INSTANCE, FirewallConfig(POOL, allow_private=(ANY,)), [])
     assert network in elements(table, "never")
     chain = table[table.index("chain from_sandbox") :]
-    assert chain.index("@never drop") < chain.index("@dns") < chain.index("@opened") < chain.index("@allow accept")
+    assert chain.index("@never drop") < chain.index("@deny") < chain.index("@dns") < chain.index("@opened")
 
 
 @pytest.mark.parametrize("network", ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"])
@@ -119,6 +119,17 @@ def test_removal_names_our_table_only() -> None:
     assert render_removal(INSTANCE).splitlines() == ["add table inet at", "delete table inet at"]
 
 
-@pytest.mark.parametrize("internet", [True, False])
-def test_a_sandboxes_policy_becomes_its_egress(internet: bool) -> None:
-    assert Egress.of(NetworkPolicy(internet=internet)) == Egress(internet=internet)
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (NetworkPolicy(), Egress()),
+        (NetworkPolicy(internet=False), Egress(internet=False)),
+        (NetworkPolicy(internet=False, deny_out=("8.8.8.0/24",)), Egress(internet=False)),
+        (NetworkPolicy(internet=False, allow_out=("2606::/32",)), Egress(internet=False)),
+        (NetworkPolicy(internet=False, allow_out=("1.1.1.1/32",)), Egress(allow=(ONE,), deny=(ANY,))),
+        (NetworkPolicy(allow_out=("1.1.1.1/32",), deny_out=("0.0.0.0/0", "::/0")), Egress(allow=(ONE,), deny=(ANY,))),
+        (NetworkPolicy(deny_out=("8.8.8.8/32", "8.8.8.0/24", "8.8.8.128/25")), Egress(deny=(NET,))),
+    ],
+)
+def test_a_sandboxes_policy_becomes_its_egress(policy: NetworkPolicy, expected: Egress) -> None:
+    assert Egress.of(policy) == expected

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from atolld.core.network import NetworkPolicy
 from atolld.foundation.errors import FailedPrecondition
 from atolld.storage.database import Database, open_database
 from atolld.storage.migrate import HEAD, KNOWN, MIGRATIONS
+from atolld.storage.sandboxes import SqlSandboxes
 from atolld.storage.schema import metadata
 
 
@@ -56,6 +59,37 @@ async def test_an_interrupted_upgrade_leaves_nothing(url: str, monkeypatch: pyte
     await blank.write(lambda c: c.execute(text("DROP TABLE usage")))
     await blank.close()
     database = await open_database(url)
+    await database.close()
+
+
+async def test_the_network_policies_of_0001_are_kept(url: str) -> None:
+    old = await _blank(url)
+
+    def make(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO projects (id, name, created_at) VALUES ('p', 'default', 1)"))
+        for id, internet in (("on", "true"), ("off", "false")):
+            connection.execute(
+                text(
+                    "INSERT INTO sandboxes (id, project_id, template_id, template_name, runtime, cpu, memory_mib, "
+                    "disk_mib, pids_max, metadata, internet, state, agent_token, created_at, listed_at) VALUES "
+                    f"('{id}', 'p', 't', 't', 'gvisor', 1, 1, 1, 1, '{{}}', {internet}, 'running', 'x', 1, 1)"
+                )
+            )
+            connection.execute(text(f"INSERT INTO sandbox_metadata VALUES ('{id}', 'k', 'v')"))
+
+    await old.write(make)
+    await old.close()
+    database = await open_database(url)
+    policies = {row.id: row.spec for row in await SqlSandboxes(database).live()}
+    assert {id: (spec.network, spec.secure) for id, spec in policies.items()} == {
+        "on": (NetworkPolicy(), True),
+        "off": (NetworkPolicy(internet=False), True),
+    }
+    assert await database.read(lambda c: c.execute(text("SELECT count(*) FROM sandbox_metadata")).scalar()) == 2
     await database.close()
 
 

@@ -29,7 +29,8 @@ def _new(project_id: ProjectId) -> Sandbox:
         runtime="gvisor",
         resources=Resources(0.5, 256, 1024, 99),
         metadata={"k": 'v"\\', "é": ""},
-        network=NetworkPolicy(internet=False),
+        network=NetworkPolicy(internet=False, deny_out=("2606::/32",), mask_request_host="x:${PORT}"),
+        secure=False,
     )
     return Sandbox(new_sandbox_id(), project_id, TemplateId("t1"), "base", spec, S.CREATING, 5.0, "token")
 
@@ -124,7 +125,7 @@ async def _do(store: SqlSandboxes, verb: str, sandbox: Sandbox) -> None:
     elif verb == "expiry":
         await store.set_expiry(sandbox.id, timeout_s=5, expires_at=1.0, event=event)
     elif verb == "network":
-        await store.set_network(sandbox.id, internet=True, event=event)
+        await store.set_network(sandbox.id, network=NetworkPolicy(), traffic_token=None, event=event)
     elif verb == "meter":
         await store.meter(sandbox.id, 99.0)
     else:
@@ -168,9 +169,11 @@ async def test_changes_and_their_events(database: Database, project: Project) ->
     store = SqlSandboxes(database)
     sandbox = await _bring(store, project.id, S.RUNNING)
     await store.set_expiry(sandbox.id, timeout_s=None, expires_at=None, event=_event(sandbox, EventType.UPDATED))
-    await store.set_network(sandbox.id, internet=True, event=_event(sandbox, EventType.UPDATED))
+    policy = NetworkPolicy(allow_out=("1.1.1.1/32",), allow_public_traffic=False)
+    event = _event(sandbox, EventType.UPDATED)
+    await store.set_network(sandbox.id, network=policy, traffic_token="secret", event=event)
     row = await store.get(project.id, sandbox.id)
-    assert (row.expires_at, row.spec.timeout_s, row.spec.network.internet) == (None, None, True)
+    assert (row.expires_at, row.spec.timeout_s, row.spec.network, row.traffic_token) == (None, None, policy, "secret")
     events = await SqlEvents(database).list(project.id, sandbox.id, 0, 100)
     assert [event.type for event in events] == [EventType.CREATED, EventType.UPDATED, EventType.UPDATED]
 

@@ -74,6 +74,7 @@ class Creation:
                 state=SandboxState.CREATING,
                 created_at=self._clock.now(),
                 agent_token=secrets.token_urlsafe(32),
+                traffic_token=None if spec.network.allow_public_traffic else new_traffic_token(),
             )
         )
 
@@ -207,6 +208,11 @@ class Creation:
     def _given_up(self, live: Live) -> FailedPrecondition:
         why = live.abort.message if live.abort is not None else "its launch was cancelled"
         return FailedPrecondition(f"sandbox {live.id} was ended while it was starting: {why}")
+
+
+def new_traffic_token() -> str:
+    """A new random token for a sandbox's ports."""
+    return secrets.token_urlsafe(32)
 
 
 def _launch_of(sandbox: Sandbox, template: Template) -> Launch:

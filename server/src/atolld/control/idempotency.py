@@ -121,6 +121,7 @@ def body_digest(spec: SandboxSpec) -> str:
         "timeout_s": spec.timeout_s,
         "envs": dict(spec.envs),
         "metadata": dict(spec.metadata),
-        "internet": spec.network.internet,
+        "network": spec.network.to_json(),
+        "secure": spec.secure,
     }
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode("ascii")).hexdigest()

@@ -20,12 +20,20 @@ from atolld.node.interface import Death, Launched
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a sandbox's agent answers, and for whom."""
+    """Where a sandbox's agent answers, for whom, and what its ports ask of who comes from outside.
+
+    `allow_public_traffic` False: `traffic_token` must be sent to reach a port. `secure` False: the agent's token is put
+    into requests that come without one. `mask_request_host`: see `NetworkPolicy`.
+    """
 
     address: str
     agent_token: str
     project_id: ProjectId
     state: SandboxState
+    allow_public_traffic: bool = True
+    traffic_token: str | None = None
+    mask_request_host: str | None = None
+    secure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +133,17 @@ class LiveTable:
         live = self._all.get(id)
         if live is None or live.sandbox.address is None:
             return None
-        sandbox = live.sandbox
-        return Endpoint(live.sandbox.address, sandbox.agent_token, sandbox.project_id, sandbox.state)
+        sandbox, network = live.sandbox, live.sandbox.spec.network
+        return Endpoint(
+            address=live.sandbox.address,
+            agent_token=sandbox.agent_token,
+            project_id=sandbox.project_id,
+            state=sandbox.state,
+            allow_public_traffic=network.allow_public_traffic,
+            traffic_token=sandbox.traffic_token,
+            mask_request_host=network.mask_request_host,
+            secure=sandbox.spec.secure,
+        )
 
     def counts(self) -> dict[tuple[SandboxState, str], int]:
         """How many there are by state and runtime."""

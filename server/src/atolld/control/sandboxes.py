@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from atolld.control.creation import Creation
+from atolld.control.creation import Creation, new_traffic_token
 from atolld.control.ending import Ending
 from atolld.control.idempotency import KEPT_S, Flight, Flights, make_claim
 from atolld.control.lists import ListFilters, Page, read_page
@@ -206,24 +206,38 @@ class Sandboxes:
             raise gone(id)
 
     async def set_network(self, project_id: ProjectId, id: SandboxId, policy: NetworkPolicy) -> Sandbox:
-        """Change what it may reach, at once. Raises NotFound, FailedPrecondition when it is still being created."""
+        """Change what it may reach and who may reach it, at once; a traffic token is made when one is needed first.
+
+        Raises NotFound, FailedPrecondition when it is still being created.
+        """
+        return await self.change_network(project_id, id, lambda _: policy)
+
+    async def change_network(
+        self, project_id: ProjectId, id: SandboxId, change: Callable[[NetworkPolicy], NetworkPolicy]
+    ) -> Sandbox:
+        """As `set_network`, from the policy that is in force; nothing else changes it in between."""
         live = self._table.get(project_id, id)
 
         async def work() -> Sandbox:
             async with live.lock:
                 sandbox = _running(live)
+                policy = change(sandbox.spec.network)
+                token = sandbox.traffic_token
+                if token is None and not policy.allow_public_traffic:
+                    token = new_traffic_token()
                 await self._node.set_network(id, policy)
                 try:
                     await self._store.set_network(
                         id,
-                        internet=policy.internet,
-                        event=updated_event(sandbox, self._clock.now(), internet=policy.internet),
+                        network=policy,
+                        traffic_token=token,
+                        event=updated_event(sandbox, self._clock.now(), **policy.to_json()),
                     )
                 except Exception:
                     # What is in force must be what is written: the next start would go by the row.
                     await self._node.set_network(id, sandbox.spec.network)
                     raise
-                return live.update(spec=replace(sandbox.spec, network=policy))
+                return live.update(spec=replace(sandbox.spec, network=policy), traffic_token=token)
 
         return await uninterrupted(work(), name=f"network-{id}")
 

@@ -51,7 +51,8 @@ class SandboxSpec:
     """What a caller asks for.
 
     `timeout_s`: seconds from the start after which the sandbox is ended; None means never. `envs` are given to every
-    process in the sandbox; `metadata` is the caller's own and is only stored and filtered by.
+    process in the sandbox; `metadata` is the caller's own and is only stored and filtered by. `secure` False: the agent
+    answers whoever knows the sandbox's id, through a dialect that has this (E2B's first); its token is sent for them.
     """
 
     template: str = "base"
@@ -61,6 +62,7 @@ class SandboxSpec:
     envs: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    secure: bool = True
 
     def check(self) -> None:
         """Raises InvalidArgument when a value is out of its range or form, naming it."""
@@ -77,7 +79,8 @@ class Sandbox:
 
     Times are Unix seconds. `expires_at` None: no timeout. `handle` is the driver's own versioned record (JSON),
     `endpoint` where the agent answers; both are None until known. `agent_token` guards the agent and is a secret:
-    it is shown only where a dialect's client must have it.
+    it is shown only where a dialect's client must have it. `traffic_token` opens the sandbox's ports to who sends it;
+    None as long as they never were closed to the public.
     """
 
     id: SandboxId
@@ -95,6 +98,7 @@ class Sandbox:
     end_message: str | None = None
     address: str | None = None
     handle: Mapping[str, object] | None = None
+    traffic_token: str | None = None
 
 
 def check_envs(envs: Mapping[str, str]) -> None:

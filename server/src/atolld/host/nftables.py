@@ -40,7 +40,7 @@ class Egress:
     """What one slot may reach beyond the host.
 
     `internet` False: nothing leaves. Otherwise `allow` beats `deny`, and what neither names is allowed. Neither opens
-    private or host addresses.
+    private or host addresses. `deny` closes name servers as well: a name is a way out like any other.
     """
 
     internet: bool = True
@@ -128,13 +128,13 @@ table inet {name} {{
     ip saddr @offline drop
     ip daddr @never drop
     ct state new add @connections {{ ip saddr ct count over {config.max_connections} }} drop
+    ip saddr . ip daddr @deny ip saddr . ip daddr != @allow drop
     ip daddr @dns meta l4proto {{ tcp, udp }} th dport 53 accept
     ip daddr @private ip daddr != @opened drop
-    ip saddr . ip daddr @allow accept
-    ip saddr . ip daddr @deny drop
   }}
   chain to_sandbox {{
     ip daddr @offline drop
+    ip daddr . ip saddr @deny ip daddr . ip saddr != @allow drop
     ct state established,related ct direction reply accept
     drop
   }}

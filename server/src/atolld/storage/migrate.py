@@ -12,8 +12,8 @@ from atolld.foundation.errors import FailedPrecondition
 
 T = TypeVar("T")
 
-HEAD = "0001"
-KNOWN = (HEAD,)
+HEAD = "0002"
+KNOWN = ("0001", HEAD)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

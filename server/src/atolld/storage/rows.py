@@ -47,9 +47,11 @@ def sandbox_to_row(sandbox: Sandbox) -> dict[str, object]:
         "pids_max": spec.resources.pids_max,
         "timeout_s": spec.timeout_s,
         "metadata": dict(spec.metadata),
-        "internet": spec.network.internet,
+        "network": spec.network.to_json(),
+        "secure": spec.secure,
         "state": SandboxState.CREATING.value,
         "agent_token": sandbox.agent_token,
+        "traffic_token": sandbox.traffic_token,
         "created_at": sandbox.created_at,
         "listed_at": sandbox.created_at,
     }
@@ -68,7 +70,8 @@ def sandbox_from_row(row: Row[Any]) -> Sandbox:
             resources=Resources(row.cpu, row.memory_mib, row.disk_mib, row.pids_max),
             timeout_s=row.timeout_s,
             metadata=row.metadata,
-            network=NetworkPolicy(internet=row.internet),
+            network=NetworkPolicy.from_json(row.network),
+            secure=row.secure,
         ),
         state=SandboxState(row.state),
         created_at=row.created_at,
@@ -80,6 +83,7 @@ def sandbox_from_row(row: Row[Any]) -> Sandbox:
         end_message=row.end_message,
         address=row.address,
         handle=row.handle,
+        traffic_token=row.traffic_token,
     )
 
 

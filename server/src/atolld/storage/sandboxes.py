@@ -11,6 +11,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from atolld.core.event import Event
 from atolld.core.lifecycle import LIVE_STATES, Action, EndReason, SandboxState, transition
+from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Sandbox
 from atolld.foundation.errors import Conflict, NotFound
 from atolld.foundation.ids import ProjectId, SandboxId
@@ -123,6 +124,7 @@ class SqlSandboxes:
                 address=None,
                 handle=None,
                 agent_token="",
+                traffic_token=None,
             )
             record_usage(connection, row, metered_until)
             if reason is EndReason.CREATE_FAILED:
@@ -136,9 +138,11 @@ class SqlSandboxes:
         """See `SandboxStore.set_expiry`."""
         await self._change(id, event, timeout_s=timeout_s, expires_at=expires_at)
 
-    async def set_network(self, id: SandboxId, *, internet: bool, event: Event) -> None:
+    async def set_network(
+        self, id: SandboxId, *, network: NetworkPolicy, traffic_token: str | None, event: Event
+    ) -> None:
         """See `SandboxStore.set_network`."""
-        await self._change(id, event, internet=internet)
+        await self._change(id, event, network=network.to_json(), traffic_token=traffic_token)
 
     async def _change(self, id: SandboxId, event: Event, **values: object) -> None:
         def work(connection: Connection) -> None:

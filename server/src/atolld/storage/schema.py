@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    true,
 )
 
 # Named, so that later migrations can drop what earlier ones made, on every database.
@@ -72,9 +73,11 @@ sandboxes = Table(
     Column("pids_max", Integer, nullable=False),
     Column("timeout_s", Integer),
     Column("metadata", JSON, nullable=False),
-    Column("internet", Boolean, nullable=False),
+    Column("network", JSON, nullable=False, server_default="{}"),
+    Column("secure", Boolean, nullable=False, server_default=true()),
     Column("state", String(16), nullable=False),
     Column("agent_token", String(128), nullable=False),
+    Column("traffic_token", String(128)),
     Column("address", String(64)),
     Column("handle", JSON(none_as_null=True)),
     Column("created_at", Double, nullable=False),

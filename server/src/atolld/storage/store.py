@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from atolld.core.event import Event
 from atolld.core.lifecycle import EndReason, SandboxState
+from atolld.core.network import NetworkPolicy
 from atolld.core.project import ApiKey, Project, ProjectLimits
 from atolld.core.sandbox import Sandbox
 from atolld.foundation.ids import KeyId, ProjectId, SandboxId
@@ -173,7 +174,9 @@ class SandboxStore(Protocol):
         """Of a running one. Raises Conflict."""
         ...
 
-    async def set_network(self, id: SandboxId, *, internet: bool, event: Event) -> None:
+    async def set_network(
+        self, id: SandboxId, *, network: NetworkPolicy, traffic_token: str | None, event: Event
+    ) -> None:
         """Of a running one. Raises Conflict."""
         ...
 

@@ -107,9 +107,32 @@ async def test_timeouts(api: Api) -> None:
 
 
 async def test_network(api: Api) -> None:
-    path = f"/v1/sandboxes/{(await api.create())['id']}/network"
-    assert (await api.http.put(path, json={"internet": False})).json()["internet"] is False
-    assert (await api.error("PUT", path, json={"internet": 1}))[1] == "invalid_argument"
+    made = await api.create(mask_request_host="app", deny_out=["8.8.8.8"])
+    path = f"/v1/sandboxes/{made['id']}/network"
+    names = ("internet", "allow_out", "deny_out", "allow_public_traffic", "mask_request_host")
+
+    async def put(**body: object) -> tuple[object, ...]:
+        response = await api.http.put(path, json=body)
+        assert response.status_code == 200, response.text
+        return tuple(response.json()[name] for name in names)
+
+    assert tuple(made[name] for name in names) == (True, [], ["8.8.8.8/32"], True, "app")
+    assert await put(internet=False) == (False, [], [], True, "app")
+    assert await put(internet=True, allow_out=["::1"], allow_public_traffic=False) == (
+        True,
+        ["::1/128"],
+        [],
+        False,
+        "app",
+    )
+    assert await put(internet=True, mask_request_host="") == (True, [], [], False, None)
+    for bad in ({"internet": 1}, {}, {"internet": True, "deny_out": ["x"]}, {"internet": True, "allow_out": "1.1.1.1"}):
+        assert (await api.error("PUT", path, json=bad))[:2] == (400, "invalid_argument")
+
+
+async def test_closed_ports_have_a_token(api: Api) -> None:
+    assert (await api.create())["traffic_token"] is None
+    assert len((await api.create(allow_public_traffic=False))["traffic_token"]) > 40
 
 
 async def test_another_projects_sandbox_does_not_exist(api: Api) -> None:

@@ -12,7 +12,8 @@ from atolld.foundation.errors import InvalidArgument
 from atolld.foundation.ids import ProjectId, SandboxId, TemplateId
 from atolld.runtime.driver import Fingerprint, Power
 
-SPEC = SandboxSpec("base", "gvisor", Resources(2.0, 64, 65, 66), 9, {"A": "1"}, {"m": "n"}, NetworkPolicy(False))
+POLICY = NetworkPolicy(False, ("1.1.1.1/32",), ("8.0.0.0/8",), False, "localhost:${PORT}")
+SPEC = SandboxSpec("base", "gvisor", Resources(2.0, 64, 65, 66), 9, {"A": "1"}, {"m": "n"}, POLICY)
 
 
 def test_a_body_becomes_a_spec() -> None:
@@ -27,6 +28,10 @@ def test_a_body_becomes_a_spec() -> None:
         "envs": {"A": "1"},
         "metadata": {"m": "n"},
         "internet": False,
+        "allow_out": ["1.1.1.1"],
+        "deny_out": ["8.8.8.8/8"],
+        "allow_public_traffic": False,
+        "mask_request_host": "localhost:${PORT}",
     }
     assert CreateSandbox.model_validate(body).to_spec() == SPEC
     assert CreateSandbox().to_spec() == SandboxSpec()

@@ -19,7 +19,6 @@ from atolld.api.native.schemas import (
 from atolld.api.services import Caller, Use
 from atolld.control.lists import ListFilters
 from atolld.core.lifecycle import LIVE_STATES, SandboxState
-from atolld.core.network import NetworkPolicy
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
 
@@ -100,6 +99,6 @@ async def connect_sandbox(id: str, use: Use, caller: Caller, body: ConnectSandbo
 
 @router.put("/{id}/network")
 async def set_network(id: str, body: SetNetwork, use: Use, caller: Caller) -> SandboxView:
-    """Change what the sandbox may reach, while it runs."""
-    policy = NetworkPolicy(internet=body.internet)
-    return SandboxView.of(await use.sandboxes.set_network(caller.project_id, sandbox_id(id), policy))
+    """Change what the sandbox may reach and who may reach it, while it runs."""
+    change = body.to_change()
+    return SandboxView.of(await use.sandboxes.change_network(caller.project_id, sandbox_id(id), change))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,16 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 TimeoutS = Annotated[int, Field(strict=True, ge=1, le=MAX_TIMEOUT_S)]
 
 
+INTERNET = "Whether packets to public addresses leave, but for those of `allow_out`."
+ALLOW_OUT = (
+    "Addresses and networks (`1.1.1.1`, `8.8.0.0/16`) that are reached even when they are denied; at most 256. IPv6 "
+    "ones are kept and change nothing, for no IPv6 leaves a sandbox."
+)
+DENY_OUT = "Addresses and networks that are not reached, name servers among them; `0.0.0.0/0` is everything."
+ALLOW_PUBLIC_TRAFFIC = "Whether its ports answer who comes without its traffic token (and without an API key)."
+MASK_REQUEST_HOST = "The `Host` that programs on its ports see, like `localhost:${PORT}`."
+
+
 class Request(BaseModel):
     """Base of bodies that come in."""
 
@@ -47,7 +58,11 @@ class CreateSandbox(Request):
     )
     envs: dict[str, str] = Field(default_factory=dict, description="Environment of every process in it.")
     metadata: dict[str, str] = Field(default_factory=dict, description="Your own; stored and filtered by.")
-    internet: bool = Field(True, strict=True, description="Whether packets to public addresses leave.")
+    internet: bool = Field(True, strict=True, description=INTERNET)
+    allow_out: list[str] = Field(default_factory=list, description=ALLOW_OUT)
+    deny_out: list[str] = Field(default_factory=list, description=DENY_OUT)
+    allow_public_traffic: bool = Field(True, strict=True, description=ALLOW_PUBLIC_TRAFFIC)
+    mask_request_host: str | None = Field(None, description=MASK_REQUEST_HOST)
 
     def to_spec(self) -> SandboxSpec:
         """The value the core works with. Raises InvalidArgument."""
@@ -60,7 +75,13 @@ class CreateSandbox(Request):
             timeout_s=self.timeout_s,
             envs=self.envs,
             metadata=self.metadata,
-            network=NetworkPolicy(internet=self.internet),
+            network=NetworkPolicy.of(
+                internet=self.internet,
+                allow_out=self.allow_out,
+                deny_out=self.deny_out,
+                allow_public_traffic=self.allow_public_traffic,
+                mask_request_host=self.mask_request_host,
+            ),
         )
 
 
@@ -77,9 +98,33 @@ class ConnectSandbox(Request):
 
 
 class SetNetwork(Request):
-    """A new egress policy, in force when the answer is there."""
+    """A new policy, in force when the answer is there.
 
-    internet: bool = Field(strict=True)
+    What the sandbox may reach is replaced as a whole. Who may reach it stays as it is where it is left out.
+    """
+
+    internet: bool = Field(strict=True, description=INTERNET)
+    allow_out: list[str] = Field(default_factory=list, description=ALLOW_OUT)
+    deny_out: list[str] = Field(default_factory=list, description=DENY_OUT)
+    allow_public_traffic: bool | None = Field(None, strict=True, description=ALLOW_PUBLIC_TRAFFIC)
+    mask_request_host: str | None = Field(None, description=MASK_REQUEST_HOST + " An empty text takes it away.")
+
+    def to_change(self) -> Callable[[NetworkPolicy], NetworkPolicy]:
+        """The change of a policy that this asks for. Raises InvalidArgument."""
+        mask = self.mask_request_host
+        wanted = NetworkPolicy.of(
+            internet=self.internet, allow_out=self.allow_out, deny_out=self.deny_out, mask_request_host=mask or None
+        )
+
+        def change(before: NetworkPolicy) -> NetworkPolicy:
+            open_ = self.allow_public_traffic
+            return replace(
+                wanted,
+                allow_public_traffic=before.allow_public_traffic if open_ is None else open_,
+                mask_request_host=before.mask_request_host if mask is None else wanted.mask_request_host,
+            )
+
+        return change
 
 
 class CreateKey(Request):
@@ -89,7 +134,11 @@ class CreateKey(Request):
 
 
 class SandboxView(BaseModel):
-    """A sandbox. `timings_ms` (where the time of the start went) is set in the answer to the create only."""
+    """A sandbox. `timings_ms` (where the time of the start went) is set in the answer to the create only.
+
+    `traffic_token` opens its ports to who sends it in the header `e2b-traffic-access-token`; null as long as they were
+    never closed to the public.
+    """
 
     id: str
     template: str
@@ -101,6 +150,11 @@ class SandboxView(BaseModel):
     pids_max: int
     metadata: dict[str, str]
     internet: bool
+    allow_out: list[str]
+    deny_out: list[str]
+    allow_public_traffic: bool
+    traffic_token: str | None
+    mask_request_host: str | None
     created_at: str
     started_at: str | None
     expires_at: str | None
@@ -125,6 +179,11 @@ class SandboxView(BaseModel):
             pids_max=spec.resources.pids_max,
             metadata=dict(spec.metadata),
             internet=spec.network.internet,
+            allow_out=list(spec.network.allow_out),
+            deny_out=list(spec.network.deny_out),
+            allow_public_traffic=spec.network.allow_public_traffic,
+            traffic_token=sandbox.traffic_token,
+            mask_request_host=spec.network.mask_request_host,
             created_at=rfc3339(sandbox.created_at),
             started_at=moment(sandbox.started_at),
             expires_at=moment(sandbox.expires_at),
