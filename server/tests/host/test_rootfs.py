@@ -118,8 +118,8 @@ async def test_a_cloned_layer_shows_the_same_root(machine: Machine) -> None:
 
 @pytest.mark.real
 async def test_lower_lists_longer_than_a_page(machine: Machine, tmp_path: Path) -> None:
-    lower = []
-    for n in range(120):
+    lower, here = [], Path.cwd()
+    for n in range(500):
         path = tmp_path / f"layer-{n:03}-{'x' * 60}"
         path.mkdir()
         (path / f"f{n}").write_text(str(n))
@@ -127,7 +127,9 @@ async def test_lower_lists_longer_than_a_page(machine: Machine, tmp_path: Path) 
         lower.append(path)
     layer = await machine.layers.create("i1", 64)
     root = await machine.roots.mount("i1", lower, layer)
-    assert len(os.listdir(root)) == 121
+    assert len(os.listdir(root)) == 501
+    assert os.listdir(root.parent) == ["rootfs"]
+    assert Path.cwd() == here
     assert (root / "all").read_text() == "0"
     (root / "f7").write_text("written")
     (mount,) = (m for m in mounts.read_mounts() if m.target == root)

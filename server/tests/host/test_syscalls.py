@@ -17,12 +17,6 @@ def test_a_refused_mount_names_its_target(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "missing")
 
 
-@pytest.mark.real
-def test_an_unknown_overlay_option_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="nonsense"):
-        syscalls.mount_overlay(tmp_path, [("nonsense", "1")], 0)
-
-
 def test_umount_does_not_follow_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/proc")
     with pytest.raises(OSError, match="umount"):

@@ -19,7 +19,10 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import re
+import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,7 +111,7 @@ class RootFilesystems:
 
 
 def overlay_options(lower: Sequence[Path], upper: Path, work: Path) -> list[tuple[str, str]]:
-    """The overlay's options in order, `lowerdir+` once per layer.
+    """The overlay's options in order, `lowerdir+` once per layer (`mount_data` joins them).
 
     Raises InvalidArgument on no or more than 500 lower layers, or a path with a character that means something there.
     """
@@ -139,4 +142,36 @@ def _mount(target: Path, options: list[tuple[str, str]]) -> None:
     if len(data.encode()) < _MAX_DATA:
         syscalls.mount("overlay", target, "overlay", _FLAGS, data)
     else:
-        syscalls.mount_overlay(target, options, syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOATIME)
+        _mount_by_links(target, options)
+
+
+def _mount_by_links(target: Path, options: list[tuple[str, str]]) -> None:
+    """The same with the lower layers named by links `0`, `1`, ... in the working directory: 500 fit into the page.
+
+    `lowerdir+` of the new mount interface would do it without tricks, but needs a kernel of 6.8.
+    """
+    links = target.with_name("lower")
+    shutil.rmtree(links, ignore_errors=True)
+    links.mkdir(mode=0o700)
+    short = []
+    for number, path in enumerate(value for key, value in options if key == "lowerdir+"):
+        (links / str(number)).symlink_to(path)
+        short.append(("lowerdir+", str(number)))
+    data = mount_data([*short, *(option for option in options if option[0] != "lowerdir+")])
+    failures: list[OSError] = []
+
+    def work() -> None:
+        try:
+            syscalls.unshare(syscalls.CLONE_FS)
+            os.chdir(links)
+            syscalls.mount("overlay", target, "overlay", _FLAGS, data)
+        except OSError as error:
+            failures.append(error)
+
+    # A thread of its own: the working directory is the whole process's until unshared, and cannot be given back.
+    thread = threading.Thread(target=work, name="mount-overlay")
+    thread.start()
+    thread.join()
+    shutil.rmtree(links)
+    if failures:
+        raise failures[0]
