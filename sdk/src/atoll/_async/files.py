@@ -19,9 +19,10 @@ WRITES_AT_ONCE = 8
 class AsyncFiles(AsyncTransfer):
     """The file system of one sandbox (`sandbox.files`).
 
-    Paths are the sandbox's; relative ones and `~` begin at the user's home. `user`: whose rights count and who owns
-    what is made, by default `user`. All methods raise NotFound for a missing path, PermissionDenied where the user may
-    not, InvalidArgument for a path that cannot be one, and SandboxEnded.
+    Paths are the sandbox's; relative ones and `~` begin at the user's home. `user`: whose home that is, and who owns
+    what is made, by default `user`. It limits nothing: you own the sandbox, and its agent may read and write all of
+    it. All methods raise NotFound for a missing path, InvalidArgument for a path that cannot be one, PermissionDenied
+    where the sandbox's kernel refuses even its agent, and SandboxEnded.
     """
 
     @overload

@@ -31,7 +31,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("source")
 @click.argument("target")
-@click.option("--user", "-u", metavar="NAME", help="The sandbox's user whose rights count  [default: user]")
+@click.option("--user", "-u", metavar="NAME", help="The sandbox's user who owns what is made  [default: user]")
 @json_option
 @click.pass_obj
 def cp(settings: Settings, source: str, target: str, user: str | None, as_json: bool) -> int:

@@ -67,7 +67,8 @@ def raw_terminal(descriptor: int) -> Iterator[None]:
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tty.setraw(descriptor)
+        # Draining, not flushing: what was typed ahead is kept.
+        tty.setraw(descriptor, termios.TCSADRAIN)
         yield
     finally:
         restore()
