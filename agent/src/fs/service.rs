@@ -101,7 +101,19 @@ async fn make(scope: Scope, message: PathRequest) -> Answer<EntryResponse> {
     .await
 }
 
+/// Elsewhere an empty path means the working directory; here a forgotten field would take the whole home away.
+fn named(field: &str, path: &str) -> Answer<()> {
+    if path.is_empty() {
+        return Err(connect::Error::invalid(format!(
+            "{field} is empty: name what to move or remove"
+        )));
+    }
+    Ok(())
+}
+
 async fn mv(scope: Scope, message: MoveRequest) -> Answer<EntryResponse> {
+    named("source", &message.source)?;
+    named("destination", &message.destination)?;
     let source = scope.path(&message.source)?;
     let destination = scope.path(&message.destination)?;
     blocking(move || {
@@ -122,6 +134,7 @@ async fn ls(scope: Scope, message: ListDirRequest) -> Answer<ListDirResponse> {
 }
 
 async fn rm(scope: Scope, message: PathRequest) -> Answer<Empty> {
+    named("path", &message.path)?;
     let path = scope.path(&message.path)?;
     blocking(move || remove(&path).map(|()| Empty {})).await
 }
@@ -202,5 +215,20 @@ impl From<FsError> for connect::Error {
             Kind::Internal => Code::Internal,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_path_neither_moves_nor_removes() {
+        // Not tried against an agent: where this fails, the home of whoever runs the test would be gone.
+        assert_eq!(
+            named("path", "").map_err(|error| error.code),
+            Err(Code::InvalidArgument)
+        );
+        assert_eq!(named("path", "a"), Ok(()));
     }
 }
