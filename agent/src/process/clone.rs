@@ -187,7 +187,13 @@ unsafe fn execute(job: &Job<'_>) -> (Step, c_int) {
         }
         let default: KernelAction = [0; 4];
         for signal in job.ignored {
-            libc::syscall(libc::SYS_rt_sigaction, *signal, &raw const default, ptr::null::<KernelAction>(), 8);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                *signal,
+                &raw const default,
+                ptr::null::<KernelAction>(),
+                8,
+            );
         }
         if let Some(group) = job.group
             && libc::write(group, c"0".as_ptr().cast(), 1) < 0

@@ -21,11 +21,21 @@ fn as_pid_1_it_adds_what_is_missing_and_ends_everything() {
         .arg("/agent");
     let agent = Agent::start_as(&mut command);
     let init = json!({"hostname": "islet", "sandboxId": "s9", "timestamp": "not a time"});
-    assert_eq!(agent.send("POST", "/init", &[], init.to_string().as_bytes()).status, 204);
+    assert_eq!(
+        agent.send("POST", "/init", &[], init.to_string().as_bytes()).status,
+        204
+    );
     assert_eq!(agent.get("/atoll/v1/info").json()["pid"], 1);
     let pid = agent.child_of();
     let seen = format!("/proc/{pid}/root");
-    for path in ["proc/version", "dev/null", "dev/pts/ptmx", "dev/shm", "tmp", "run/e2b/.E2B_SANDBOX_ID"] {
+    for path in [
+        "proc/version",
+        "dev/null",
+        "dev/pts/ptmx",
+        "dev/shm",
+        "tmp",
+        "run/e2b/.E2B_SANDBOX_ID",
+    ] {
         assert!(std::fs::symlink_metadata(format!("{seen}/{path}")).is_ok(), "{path}");
     }
     let hostname = Command::new("nsenter")
@@ -40,7 +50,10 @@ fn sigterm_asks_first_then_kills_and_ends_well() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let asked = directory.path().join("asked");
     let mut agent = Agent::start_as(Command::new(env!("CARGO_BIN_EXE_atoll-agent")).stdin(Stdio::null()));
-    let script = format!("trap 'echo yes > {}' TERM; echo ready; while :; do sleep 0.05; done", asked.display());
+    let script = format!(
+        "trap 'echo yes > {}' TERM; echo ready; while :; do sleep 0.05; done",
+        asked.display()
+    );
     let message = json!({"process": {"cmd": "sh", "args": ["-c", script]}, "stdin": false}).to_string();
     let mut envelope = vec![0];
     envelope.extend(u32::try_from(message.len()).unwrap().to_be_bytes());

@@ -26,7 +26,10 @@ fn health_metrics_and_information() {
     assert!((0.0..=100.0).contains(&percent), "{percent}");
     assert!(metrics["mem_used"].as_u64() < metrics["mem_total"].as_u64());
     let info = agent.get("/atoll/v1/info").json();
-    assert_eq!((&info["generation"], &info["envdVersion"]), (&json!(1), &json!("0.6.13")));
+    assert_eq!(
+        (&info["generation"], &info["envdVersion"]),
+        (&json!(1), &json!("0.6.13"))
+    );
     assert_eq!(info["pid"].as_u64(), Some(u64::from(agent.id())));
     assert!(info["rssKib"].as_u64().unwrap() > 0);
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -39,10 +42,25 @@ fn wrong_paths_and_methods_are_told_in_json() {
     for (method, path, headers, status) in [
         ("GET", "/", vec![], 404),
         ("GET", "/nothing/here", vec![], 404),
-        ("POST", "/process.Process/Nothing", vec![("Content-Type", "application/json")], 404),
+        (
+            "POST",
+            "/process.Process/Nothing",
+            vec![("Content-Type", "application/json")],
+            404,
+        ),
         ("GET", "/process.Process/List", vec![], 405),
-        ("POST", "/process.Process/List", vec![("Content-Type", "text/plain")], 415),
-        ("POST", "/process.Process/Start", vec![("Content-Type", "application/json")], 415),
+        (
+            "POST",
+            "/process.Process/List",
+            vec![("Content-Type", "text/plain")],
+            415,
+        ),
+        (
+            "POST",
+            "/process.Process/Start",
+            vec![("Content-Type", "application/json")],
+            415,
+        ),
         ("POST", "/process.Process/StreamInput", vec![], 415),
         ("DELETE", "/health", vec![], 405),
         ("GET", "/init", vec![], 405),

@@ -31,7 +31,8 @@ fn a_head_that_is_never_finished_is_cut_off_in_time() {
     assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
     // A connection that has sent nothing may wait.
     let mut idle = idle;
-    idle.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
     assert_eq!(Reply::read(idle).status, 204);
 }
 
@@ -63,11 +64,22 @@ fn nonsense_ends_its_connection_and_nothing_else() {
 fn large_bodies_of_unary_calls_are_refused() {
     let agent = Agent::start();
     let headers = [("Content-Type", "application/json")];
-    let reply = agent.send("POST", "/process.Process/List", &headers, &vec![b' '; 4 * 1024 * 1024 + 1]);
-    assert_eq!((reply.status, reply.json()["code"].as_str()), (429, Some("resource_exhausted")));
+    let reply = agent.send(
+        "POST",
+        "/process.Process/List",
+        &headers,
+        &vec![b' '; 4 * 1024 * 1024 + 1],
+    );
+    assert_eq!(
+        (reply.status, reply.json()["code"].as_str()),
+        (429, Some("resource_exhausted"))
+    );
     let deep = "[".repeat(100_000);
     let reply = agent.send("POST", "/process.Process/List", &headers, deep.as_bytes());
-    assert_eq!((reply.status, reply.json()["code"].as_str()), (400, Some("invalid_argument")));
+    assert_eq!(
+        (reply.status, reply.json()["code"].as_str()),
+        (400, Some("invalid_argument"))
+    );
 }
 
 #[test]

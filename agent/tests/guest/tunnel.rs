@@ -68,7 +68,10 @@ fn refuses_closed_ports_and_other_hosts() {
     let agent = Agent::start();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let reply = Reply::read(open(&agent, &format!("127.0.0.1:{port}"), "Connection: close\r\n"));
-    assert_eq!((reply.status, reply.json()), (502, json!({"code": 502, "message": "port is not open", "port": port})));
+    assert_eq!(
+        (reply.status, reply.json()),
+        (502, json!({"code": 502, "message": "port is not open", "port": port}))
+    );
     for target in ["10.0.0.1:80", "example.com:80", "169.254.169.254:80", "127.0.0.1:0"] {
         let reply = Reply::read(open(&agent, target, "Connection: close\r\n"));
         assert_eq!(reply.status, 400, "{target}");

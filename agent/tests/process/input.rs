@@ -23,7 +23,10 @@ fn writes_and_closes_standard_input() {
         assert_eq!(call(&agent, "CloseStdin", &json!({"process": {"pid": pid}})).0, 200);
     }
     let (status, error) = call(&agent, "SendInput", &send("late"));
-    assert!(matches!((status, error["code"].as_str()), (500, Some("internal")) | (404, Some("not_found"))));
+    assert!(matches!(
+        (status, error["code"].as_str()),
+        (500, Some("internal")) | (404, Some("not_found"))
+    ));
     assert_eq!(stream.finish().0, "two");
 }
 
@@ -47,11 +50,23 @@ fn refuses_input_that_has_nowhere_to_go() {
         let (got, error) = call(&agent, "SendInput", &json!({"process": {"tag": "t"}, "input": input}));
         assert_eq!((got, error["code"].as_str()), (status, Some(code)), "{input}");
     }
-    let (status, error) = call(&agent, "Update", &json!({"process": {"tag": "t"}, "pty": {"size": {"cols": 1, "rows": 1}}}));
+    let (status, error) = call(
+        &agent,
+        "Update",
+        &json!({"process": {"tag": "t"}, "pty": {"size": {"cols": 1, "rows": 1}}}),
+    );
     assert_eq!((status, error["code"].as_str()), (500, Some("internal")));
     for selector in [json!({}), json!({"pid": 1, "tag": "t"}), json!(null)] {
-        let (status, error) = call(&agent, "SendInput", &json!({"process": selector, "input": {"stdin": ""}}));
-        assert_eq!((status, error["code"].as_str()), (400, Some("invalid_argument")), "{selector}");
+        let (status, error) = call(
+            &agent,
+            "SendInput",
+            &json!({"process": selector, "input": {"stdin": ""}}),
+        );
+        assert_eq!(
+            (status, error["code"].as_str()),
+            (400, Some("invalid_argument")),
+            "{selector}"
+        );
     }
 }
 
@@ -62,7 +77,9 @@ fn streams_input_in_order() {
     let mut body = envelope(json!({"start": {"process": {"pid": pid}}}).to_string().as_bytes());
     for number in 0..200 {
         let data = base64(format!("{number}\n").as_bytes());
-        body.extend(envelope(json!({"data": {"input": {"stdin": data}}}).to_string().as_bytes()));
+        body.extend(envelope(
+            json!({"data": {"input": {"stdin": data}}}).to_string().as_bytes(),
+        ));
         body.extend(envelope(br#"{"keepalive":{}}"#));
     }
     let headers = [("Content-Type", "application/connect+json")];
@@ -96,7 +113,12 @@ fn refuses_bad_input_streams() {
 #[test]
 fn a_process_that_does_not_read_holds_up_only_its_writer() {
     let agent = Agent::start();
-    let mut stream = Stream::open(&agent, "Start", &json!({"process": {"cmd": "sh", "args": ["-c", "read -r x; wc -c"]}}), &[]);
+    let mut stream = Stream::open(
+        &agent,
+        "Start",
+        &json!({"process": {"cmd": "sh", "args": ["-c", "read -r x; wc -c"]}}),
+        &[],
+    );
     let pid = stream.start();
     let big = json!({"process": {"pid": pid}, "input": {"stdin": base64(&vec![b'x'; 1_000_000])}}).to_string();
     let mut writer = agent.connect();
@@ -124,7 +146,7 @@ fn a_terminal_takes_input_and_sizes() {
     });
     let mut stream = Stream::open(&agent, "Start", &message, &[]);
     let pid = stream.start();
-    let mut line = |text: &str| {
+    let line = |text: &str| {
         let input = json!({"process": {"pid": pid}, "input": {"pty": base64(text.as_bytes())}});
         assert_eq!(call(&agent, "SendInput", &input), (200, json!({})));
     };

@@ -18,7 +18,12 @@ pub fn until_none(agent: &Agent) {
 fn the_timeout_ends_the_process_and_its_stream() {
     let agent = Agent::start();
     let began = Instant::now();
-    let mut stream = Stream::open(&agent, "Start", &shell("sleep 1000 & sleep 1000"), &[("Connect-Timeout-Ms", "300")]);
+    let mut stream = Stream::open(
+        &agent,
+        "Start",
+        &shell("sleep 1000 & sleep 1000"),
+        &[("Connect-Timeout-Ms", "300")],
+    );
     let pid = stream.start();
     assert_eq!(stream.error().0, "deadline_exceeded");
     assert!(began.elapsed() >= Duration::from_millis(300));
@@ -32,7 +37,12 @@ fn the_timeout_ends_the_process_and_its_stream() {
 #[test]
 fn zero_is_no_timeout_and_nonsense_is_refused() {
     let agent = Agent::start();
-    let mut stream = Stream::open(&agent, "Start", &shell("sleep 0.2; echo ok"), &[("Connect-Timeout-Ms", "0")]);
+    let mut stream = Stream::open(
+        &agent,
+        "Start",
+        &shell("sleep 0.2; echo ok"),
+        &[("Connect-Timeout-Ms", "0")],
+    );
     stream.start();
     assert_eq!(stream.finish().0, "ok\n");
     let (code, _) = refusal(&agent, "Start", &shell("true"), &[("Connect-Timeout-Ms", "soon")]);
@@ -47,7 +57,10 @@ fn a_vanished_client_never_kills() {
     drop(first);
     let mut second = Stream::open(&agent, "Connect", &json!({"process": {"pid": pid}}), &[]);
     assert_eq!(second.start(), pid);
-    assert_eq!(call(&agent, "SendSignal", &json!({"process": {"pid": pid}, "signal": 15})).0, 200);
+    assert_eq!(
+        call(&agent, "SendSignal", &json!({"process": {"pid": pid}, "signal": 15})).0,
+        200
+    );
     assert_eq!(second.finish().2["status"], "signal: terminated");
 }
 
@@ -90,7 +103,11 @@ fn nothing_is_left_open_by_many_processes() {
     }
     let began = Instant::now();
     while agent.open_files() > before {
-        assert!(began.elapsed() < Duration::from_secs(30), "{} files, {before} before", agent.open_files());
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "{} files, {before} before",
+            agent.open_files()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -52,7 +52,10 @@ fn a_connected_reader_that_does_not_read_holds_the_process_back() {
     let mut since = Instant::now();
     let began = Instant::now();
     while since.elapsed() < Duration::from_millis(500) {
-        assert!(began.elapsed() < Duration::from_secs(60), "the process is never held back: {seen}");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the process is never held back: {seen}"
+        );
         if progress() != seen {
             seen = progress();
             since = Instant::now();
@@ -65,7 +68,15 @@ fn a_connected_reader_that_does_not_read_holds_the_process_back() {
         assert!(began.elapsed() < Duration::from_secs(60), "the process stays held back");
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(call(&agent, "SendSignal", &json!({"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"})).0, 200);
+    assert_eq!(
+        call(
+            &agent,
+            "SendSignal",
+            &json!({"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"})
+        )
+        .0,
+        200
+    );
     assert!(agent.resident_kib() < 16 * 1024, "{}", agent.resident_kib());
 }
 
@@ -81,7 +92,11 @@ fn output_without_a_reader_never_blocks() {
         assert!(began.elapsed() < Duration::from_secs(60), "the process is blocked");
         std::thread::sleep(Duration::from_millis(10));
     }
-    call(&agent, "SendSignal", &json!({"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"}));
+    call(
+        &agent,
+        "SendSignal",
+        &json!({"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"}),
+    );
 }
 
 #[test]
@@ -94,7 +109,12 @@ fn waits_for_those_who_hold_the_output() {
 #[test]
 fn sends_keepalives_at_the_interval_asked_for() {
     let agent = Agent::start();
-    let mut stream = Stream::open(&agent, "Start", &shell("sleep 1.5"), &[("Keepalive-Ping-Interval", "1")]);
+    let mut stream = Stream::open(
+        &agent,
+        "Start",
+        &shell("sleep 1.5"),
+        &[("Keepalive-Ping-Interval", "1")],
+    );
     stream.start();
     assert_eq!(stream.event(), ("keepalive".to_owned(), json!({})));
     stream.finish();

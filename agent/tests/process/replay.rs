@@ -13,7 +13,12 @@ fn takes_up_a_broken_stream_without_gap_or_duplicate() {
     let head = first.data().1;
     let from = head.len().to_string();
     drop(first);
-    let mut second = Stream::open(&agent, "Connect", &json!({"process": {"pid": pid}}), &[("Atoll-Replay-From", &from)]);
+    let mut second = Stream::open(
+        &agent,
+        "Connect",
+        &json!({"process": {"pid": pid}}),
+        &[("Atoll-Replay-From", &from)],
+    );
     assert!(!second.head.contains("atoll-replay-gap"));
     assert_eq!(second.start(), pid);
     let all = String::from_utf8(head).unwrap() + &second.finish().0;
@@ -31,12 +36,19 @@ fn an_ended_process_is_replayed_or_only_ends() {
     let mut plain = Stream::open(&agent, "Connect", &select, &[]);
     plain.start();
     let (out, err, end) = plain.finish();
-    assert_eq!((out.as_str(), err.as_str(), end["exitCode"].as_i64()), ("", "", Some(4)));
+    assert_eq!(
+        (out.as_str(), err.as_str(), end["exitCode"].as_i64()),
+        ("", "", Some(4))
+    );
     let mut replay = Stream::open(&agent, "Connect", &select, &[("Atoll-Replay-From", "0")]);
     replay.start();
     let (out, err, _) = replay.finish();
     assert_eq!((out.as_str(), err.as_str()), ("out\n", "err\n"));
-    let (status, error) = call(&agent, "SendSignal", &json!({"process": {"pid": pid}, "signal": "SIGNAL_SIGTERM"}));
+    let (status, error) = call(
+        &agent,
+        "SendSignal",
+        &json!({"process": {"pid": pid}, "signal": "SIGNAL_SIGTERM"}),
+    );
     assert_eq!((status, error["code"].as_str()), (404, Some("not_found")));
 }
 
@@ -53,7 +65,11 @@ fn tells_how_much_is_lost() {
     let lost = 1_000_005 - 5 - out.len();
     assert_eq!(out.len(), 256 * 1024);
     assert!(out.ends_with("\nend\n"));
-    assert!(replay.head.contains(&format!("atoll-replay-gap: {lost}\r\n")), "{}", replay.head);
+    assert!(
+        replay.head.contains(&format!("atoll-replay-gap: {lost}\r\n")),
+        "{}",
+        replay.head
+    );
 }
 
 #[test]
@@ -66,7 +82,10 @@ fn refuses_bad_places_and_unknown_processes() {
         assert_eq!(code, "invalid_argument", "{place}");
     }
     for selector in [json!({"pid": 999_999}), json!({"tag": "none"})] {
-        assert_eq!(refusal(&agent, "Connect", &json!({"process": selector}), &[]).0, "not_found");
+        assert_eq!(
+            refusal(&agent, "Connect", &json!({"process": selector}), &[]).0,
+            "not_found"
+        );
     }
     assert_eq!(refusal(&agent, "Connect", &json!({}), &[]).0, "invalid_argument");
 }

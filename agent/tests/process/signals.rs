@@ -27,7 +27,10 @@ fn a_kill_ends_the_stream_although_a_daemon_holds_the_output() {
 fn any_signal_by_name_or_number() {
     let agent = Agent::start();
     for signal in [json!("SIGUSR1"), json!("usr1"), json!("10"), json!(10)] {
-        let (mut stream, pid) = Stream::shell(&agent, "trap 'echo got; exit 5' USR1; echo ready; while :; do sleep 0.02; done");
+        let (mut stream, pid) = Stream::shell(
+            &agent,
+            "trap 'echo got; exit 5' USR1; echo ready; while :; do sleep 0.02; done",
+        );
         stream.until("ready");
         let message = json!({"process": {"pid": pid}, "signal": signal});
         assert_eq!(call(&agent, "atoll.guest.v1.Guest/Signal", &message), (200, json!({})));
@@ -46,9 +49,27 @@ fn refuses_unknown_signals_and_processes() {
         ("SendSignal", &select, json!(2), 501, "unimplemented"),
         ("SendSignal", &select, json!("SIGNAL_SIGHUP"), 400, "invalid_argument"),
         ("SendSignal", &json!({"pid": 999_999}), json!(9), 404, "not_found"),
-        ("atoll.guest.v1.Guest/Signal", &select, json!("SIGNONE"), 400, "invalid_argument"),
-        ("atoll.guest.v1.Guest/Signal", &select, json!(0), 400, "invalid_argument"),
-        ("atoll.guest.v1.Guest/Signal", &json!({"tag": "x"}), json!("INT"), 404, "not_found"),
+        (
+            "atoll.guest.v1.Guest/Signal",
+            &select,
+            json!("SIGNONE"),
+            400,
+            "invalid_argument",
+        ),
+        (
+            "atoll.guest.v1.Guest/Signal",
+            &select,
+            json!(0),
+            400,
+            "invalid_argument",
+        ),
+        (
+            "atoll.guest.v1.Guest/Signal",
+            &json!({"tag": "x"}),
+            json!("INT"),
+            404,
+            "not_found",
+        ),
     ] {
         let (got, error) = call(&agent, method, &json!({"process": process, "signal": signal}));
         assert_eq!((got, error["code"].as_str()), (status, Some(code)), "{method} {signal}");

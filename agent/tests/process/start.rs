@@ -32,7 +32,10 @@ fn gives_a_clean_process() {
     let (mut stream, pid) = Stream::shell(&agent, script);
     let (out, _, _) = stream.finish();
     let lines: Vec<&str> = out.lines().collect();
-    let own = std::process::Command::new("/bin/sh").args(["-c", "ulimit -n"]).output().unwrap();
+    let own = std::process::Command::new("/bin/sh")
+        .args(["-c", "ulimit -n"])
+        .output()
+        .unwrap();
     assert_eq!(lines[0], pid.to_string());
     assert_eq!(lines[1], format!("{pid} {pid}"), "a group and a session of its own");
     assert_eq!(lines[2], "4", "only 0, 1, 2 and the directory being listed");
@@ -46,14 +49,34 @@ fn refuses_with_distinct_codes() {
     let agent = Agent::start();
     let directory = agent.dir().display().to_string();
     for (message, code, text) in [
-        (json!({"process": {"cmd": "no-such-program"}}), "not_found", "'no-such-program'"),
+        (
+            json!({"process": {"cmd": "no-such-program"}}),
+            "not_found",
+            "'no-such-program'",
+        ),
         (json!({"process": {"cmd": "/no/such"}}), "not_found", "'/no/such'"),
-        (json!({"process": {"cmd": directory}}), "permission_denied", "not executable"),
-        (json!({"process": {"cmd": "true", "cwd": "/no/where"}}), "invalid_argument", "cwd '/no/where' does not exist"),
-        (json!({"process": {"cmd": "true", "cwd": "/bin/sh"}}), "invalid_argument", "is not a directory"),
+        (
+            json!({"process": {"cmd": directory}}),
+            "permission_denied",
+            "not executable",
+        ),
+        (
+            json!({"process": {"cmd": "true", "cwd": "/no/where"}}),
+            "invalid_argument",
+            "cwd '/no/where' does not exist",
+        ),
+        (
+            json!({"process": {"cmd": "true", "cwd": "/bin/sh"}}),
+            "invalid_argument",
+            "is not a directory",
+        ),
         (json!({"process": {"cmd": ""}}), "invalid_argument", "empty"),
         (json!({"process": {"cmd": "a\u{0}b"}}), "invalid_argument", "NUL"),
-        (json!({"process": {"cmd": "true", "envs": {"A=B": "c"}}}), "invalid_argument", "'A=B'"),
+        (
+            json!({"process": {"cmd": "true", "envs": {"A=B": "c"}}}),
+            "invalid_argument",
+            "'A=B'",
+        ),
         (json!({}), "invalid_argument", "no process"),
         (json!({"process": 7}), "invalid_argument", "JSON"),
     ] {
@@ -64,7 +87,10 @@ fn refuses_with_distinct_codes() {
     // base64 of "nobody-here:"
     let bad_user = [("Authorization", "Basic bm9ib2R5LWhlcmU6")];
     let (code, text) = refusal(&agent, "Start", &shell("true"), &bad_user);
-    assert_eq!((code.as_str(), text.as_str()), ("unauthenticated", "invalid username: 'nobody-here'"));
+    assert_eq!(
+        (code.as_str(), text.as_str()),
+        ("unauthenticated", "invalid username: 'nobody-here'")
+    );
     assert_eq!(call(&agent, "List", &json!({})).1, json!({"processes": []}));
 }
 
@@ -86,7 +112,10 @@ fn becomes_the_user_of_the_request() {
 fn request_variables_win_and_relative_directories_start_at_home() {
     let agent = Agent::start();
     let init = json!({"envVars": {"A": "sandbox", "B": "sandbox"}, "sandboxId": "s1"});
-    assert_eq!(agent.send("POST", "/init", &[], init.to_string().as_bytes()).status, 204);
+    assert_eq!(
+        agent.send("POST", "/init", &[], init.to_string().as_bytes()).status,
+        204
+    );
     let message = json!({"process": {
         "cmd": "sh",
         "args": ["-c", "echo $A $B $E2B_SANDBOX $E2B_SANDBOX_ID $ATOLL_SANDBOX_ID; pwd; cd; pwd"],
@@ -109,8 +138,14 @@ fn lists_what_runs() {
     let pid = stream.start();
     let (_, list) = call(&agent, "List", &json!({}));
     let config = json!({"cmd": "cat", "args": [], "envs": {"K": "v"}, "cwd": "/"});
-    assert_eq!(list, json!({"processes": [{"config": config, "pid": pid, "tag": "mine"}]}));
-    assert_eq!(call(&agent, "CloseStdin", &json!({"process": {"tag": "mine"}})), (200, json!({})));
+    assert_eq!(
+        list,
+        json!({"processes": [{"config": config, "pid": pid, "tag": "mine"}]})
+    );
+    assert_eq!(
+        call(&agent, "CloseStdin", &json!({"process": {"tag": "mine"}})),
+        (200, json!({}))
+    );
     stream.finish();
     assert_eq!(call(&agent, "List", &json!({})).1, json!({"processes": []}));
 }
