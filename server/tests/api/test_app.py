@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from atolld.api.app import create_app
@@ -58,6 +59,22 @@ def test_every_body_forbids_unknown_fields() -> None:
 def handlers() -> list[Callable[..., object]]:
     routes = [route for module in (machine, observe, project, sandboxes) for route in module.router.routes]
     return [route.endpoint for route in routes if isinstance(route, APIRoute)]
+
+
+def dependencies(dependant: Dependant) -> Iterator[Callable[..., object]]:
+    for one in dependant.dependencies:
+        assert one.call is not None
+        yield one.call
+        yield from dependencies(one)
+
+
+def test_nothing_of_a_request_waits_for_a_thread() -> None:
+    """Plain functions are run by a pool of threads, which a busy machine lets every request wait for."""
+    routes = [route for module in (machine, observe, project, sandboxes) for route in module.router.routes]
+    for route in routes:
+        assert isinstance(route, APIRoute)
+        for function in (route.endpoint, *dependencies(route.dependant)):
+            assert inspect.iscoroutinefunction(function), function
 
 
 def test_handlers_only_translate() -> None:

@@ -19,6 +19,12 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(204, b"")
         elif self.path == "/die":
             os._exit(3)
+        elif self.path.startswith("/write/"):
+            try:
+                with open(self.path.removeprefix("/write"), "x"):
+                    self._answer(200, b"written")
+            except OSError as error:
+                self._answer(200, type(error).__name__.encode())
         elif self.headers.get("x-access-token") != Handler.token:
             self._answer(401, b"{}")
         else:

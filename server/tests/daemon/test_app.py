@@ -6,14 +6,13 @@ import asyncio
 import io
 import json
 import logging
-import resource
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 
 from atolld.daemon import logs
-from atolld.daemon.app import Daemon, raise_file_limit
+from atolld.daemon.app import Daemon
 from atolld.daemon.first_key import key_file
 from atolld.daemon.settings import Settings
 from atolld.foundation.errors import FailedPrecondition
@@ -143,13 +142,3 @@ async def test_keys_and_rows_outlive_a_restart(running: Running, settings: Setti
         ended = (await http.get("/v1/sandboxes", params={"state": "ended"})).json()["items"]
         assert [(one["id"], one["end_reason"]) for one in ended] == [(made["id"], "crashed")]
     await again.stop()
-
-
-def test_the_file_limit_is_raised_as_far_as_it_goes() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-        raise_file_limit()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)

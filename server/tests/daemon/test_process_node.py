@@ -12,7 +12,7 @@ from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
 from atolld.foundation.clock import SystemClock
-from atolld.foundation.errors import FailedPrecondition, NotFound
+from atolld.foundation.errors import FailedPrecondition, GuestUnreachable, NotFound
 from atolld.foundation.ids import new_sandbox_id
 from atolld.node.interface import Death, Launch
 
@@ -54,6 +54,25 @@ async def test_a_sandbox_is_an_agent_that_answers(node: ProcessNode, tmp_path: P
     await node.terminate(what.id)
 
 
+async def test_a_mistake_in_a_sandbox_does_not_reach_the_machine(node: ProcessNode, tmp_path: Path) -> None:
+    host, port = (await node.launch(launch())).address.split(":")
+
+    async def write(path: Path) -> bytes:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /write{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        told = await reader.read()
+        writer.close()
+        return told.split(b"\r\n\r\n")[1]
+
+    for path in (Path("/atoll-test"), Path("/etc/atoll-test"), Path.home() / "atoll-test", Path("/run/atoll-test")):
+        await write(path)
+        assert not path.exists()
+    assert await write(Path("/etc/atoll-test")) in (b"OSError", b"PermissionError")
+    scratch = Path("/tmp") / f"atoll-test-{port}"
+    assert await write(scratch) == b"written"
+    scratch.unlink()
+
+
 async def test_an_agent_that_dies_is_told(node: ProcessNode) -> None:
     told: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
 
@@ -75,7 +94,7 @@ async def test_an_agent_that_cannot_start_leaves_nothing(tmp_path: Path) -> None
     broken.write_text("#!/nonexistent/interpreter\n")
     broken.chmod(0o755)
     node = ProcessNode(SystemClock(), broken, tmp_path / "logs")
-    with pytest.raises(OSError):
+    with pytest.raises((OSError, GuestUnreachable)):
         await node.launch(launch())
     assert node.capacity().sandboxes == 0
 

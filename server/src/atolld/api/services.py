@@ -53,7 +53,11 @@ class Services:
     metrics_public: bool = False
 
 
-def services_of(request: Request) -> Services:
+# Dependencies are coroutines although they wait for nothing: plain functions are sent through a pool of threads, and a
+# busy machine makes every request wait for one.
+
+
+async def services_of(request: Request) -> Services:
     """The services of the daemon that serves this request."""
     services = request.app.state.services
     assert isinstance(services, Services)
@@ -68,13 +72,15 @@ async def principal_of(request: Request) -> Principal:
         secret = rest.strip() if scheme.lower() == "bearer" else ""
     if not secret:
         raise Unauthenticated("no API key was sent: put it into the header X-API-Key or 'Authorization: Bearer <key>'")
-    return await services_of(request).keys.authenticate(secret)
+    services = await services_of(request)
+    return await services.keys.authenticate(secret)
 
 
-def local_or_public(request: Request) -> None:
+async def local_or_public(request: Request) -> None:
     """Raises PermissionDenied for `/metrics` from another machine, unless the setting allows it."""
     host = request.client.host if request.client else ""
-    if not services_of(request).metrics_public and not (host.startswith("127.") or host in ("::1", "")):
+    services = await services_of(request)
+    if not services.metrics_public and not (host.startswith("127.") or host in ("::1", "")):
         raise PermissionDenied("metrics are shown to clients on this machine only; set metrics_public to change that")
 
 

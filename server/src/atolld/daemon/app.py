@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import resource
 import signal
 import socket
 import time
@@ -26,7 +25,7 @@ from atolld.control.live import Endpoint
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.templates import Templates, TemplateSource
-from atolld.daemon import doctor, server
+from atolld.daemon import doctor, process, server
 from atolld.daemon.first_key import ensure_first_key
 from atolld.daemon.nodes import BuiltNode, build_node
 from atolld.daemon.settings import Settings
@@ -47,8 +46,6 @@ from atolld.storage.projects import SqlProjects
 from atolld.storage.sandboxes import SqlSandboxes
 
 log = logging.getLogger("atolld.daemon")
-
-WANTED_FILES = 1_048_576
 
 
 @dataclass(slots=True)
@@ -91,7 +88,8 @@ class Daemon:
         the node or the database from being used.
         """
         settings = self._settings
-        raise_file_limit()
+        process.raise_file_limit()
+        process.come_first()
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with CleanupStack() as cleanup:
             lock = StateLock(settings.state)
@@ -208,15 +206,6 @@ class _LateDirectory:
     def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
         """See `atolld.gateway.directory.Directory`."""
         return self.sandboxes.endpoint(sandbox_id)
-
-
-def raise_file_limit() -> None:
-    """As many open files as the machine lets this process have: every stream takes two."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _live(sandboxes: Sandboxes) -> int:

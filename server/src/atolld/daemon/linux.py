@@ -22,7 +22,6 @@ from atolld.node.linux import LinuxMachine, Mechanisms
 from atolld.node.manager import NodeManager
 from atolld.runtime.driver import Fingerprint, RuntimeDriver
 from atolld.runtime.drivers.container import ContainerDriver, ContainerSettings
-from atolld.runtime.drivers.container import ContainerDriver, ContainerSettings
 from atolld.runtime.drivers.gvisor import GvisorDriver, GvisorSettings
 
 

@@ -1,12 +1,17 @@
 """A node that isolates nothing: each sandbox is a guest agent as an ordinary process on loopback.
 
 For demonstrations and for tests of clients, without root and without a runtime. Setting `node=fake`.
+
+Started by root all the same, each agent sees this machine read-only, except /tmp, with an empty home and only its own
+processes: what a client removes or kills must not be the machine's. That is a guard against mistakes and no isolation.
 """
 
 from __future__ import annotations
 
 import asyncio
 import getpass
+import os
+import pwd
 import shutil
 import socket
 from dataclasses import replace
@@ -19,6 +24,7 @@ from atolld.foundation.clock import Clock
 from atolld.foundation.errors import FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId, TemplateId
 from atolld.guest.client import GuestClient, GuestInit
+from atolld.host.procs import ProcessIdentity, identify, wait_death
 from atolld.images.templates import Template
 from atolld.node.fake import FakeNode
 from atolld.node.interface import Launch, Launched
@@ -27,6 +33,17 @@ from atolld.runtime.driver import Fingerprint
 
 READY_DEADLINE_S = 10.0
 ISOLATION = "none: commands run as the daemon's own user on this machine"
+
+_GUARD = """\
+set -e
+mount --make-rprivate /
+mount --rbind /tmp /tmp
+mount -o remount,bind,ro /
+mount -t tmpfs -o mode=0755 atoll-run /run
+mount -t tmpfs -o mode=0700 atoll-home "$1"
+exec "$2"
+"""
+_NAMESPACES = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
 class ProcessNode(FakeNode):
@@ -57,7 +74,7 @@ class ProcessNode(FakeNode):
             log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with log.open("wb") as stream:
                 process = await asyncio.create_subprocess_exec(
-                    self._agent,
+                    *guarded(self._agent),
                     env={"PATH": "/usr/local/bin:/usr/bin:/bin", "ATOLL_AGENT_PORT": str(port)},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=stream,
@@ -102,13 +119,20 @@ class ProcessNode(FakeNode):
     async def _end(self, id: SandboxId) -> None:
         process = self._processes.pop(id, None)
         if process is not None and process.returncode is None:
-            # As PID 1 would, the agent ends what it started before it ends itself.
-            process.terminate()
+            # Behind the guard the agent is the first process of its namespace: with it all others go. Otherwise it ends
+            # what it started before it ends itself.
+            children = _children(process.pid)
+            if children:
+                process.kill()
+            else:
+                process.terminate()
             try:
                 await asyncio.wait_for(process.wait(), 4.0)
             except TimeoutError:
                 process.kill()
                 await process.wait()
+            for child in children:
+                await wait_death(child, 4.0)
         self._log(id).unlink(missing_ok=True)
 
     async def _watch(self, id: SandboxId, process: asyncio.subprocess.Process) -> None:
@@ -132,6 +156,22 @@ class OneTemplate:
         if name != "base":
             raise NotFound(f"there is no template {name!r} (known: base)")
         return self.list()[0]
+
+
+def _children(pid: int) -> list[ProcessIdentity]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return []
+    found = [identify(int(child)) for child in text.split()] if os.geteuid() == 0 else []
+    return [one for one in found if one is not None]
+
+
+def guarded(agent: Path) -> tuple[str, ...]:
+    """The command that runs `agent`: under root behind the guard, otherwise as it is."""
+    if os.geteuid() != 0:
+        return (str(agent),)
+    return (*_NAMESPACES, "/bin/sh", "-c", _GUARD, "guard", pwd.getpwuid(0).pw_dir, str(agent))
 
 
 def find_agent(wanted: Path) -> Path:

@@ -53,7 +53,6 @@ class Settings(BaseModel):
     runsc_binary: Path | None = Field(None, description="gVisor's runsc; default: found in the cache, then in PATH.")
     runc_binary: Path | None = Field(None, description="runc, for the container runtime; default: found in PATH.")
     runsc_platform: str | None = Field(None, description="systrap, ptrace or kvm; default: the first that works.")
-    runc_binary: Path | None = Field(None, description="runc, for the runtime container; default: found in PATH.")
     parallel_launches: int | None = Field(None, ge=1, le=256, description="Starts at once; default 2 per core.")
     max_sandboxes: int = Field(1000, ge=1, le=100_000, description="Sandboxes at once on this machine.")
     memory_overcommit: float = Field(4.0, ge=0.1, le=100, description="Sum of memory limits over the memory there is.")
