@@ -22,6 +22,7 @@ class Script:
 
     `ring_from`: the oldest byte that a replay can still give. `echo_stdin`: repeats its input until that ends.
     `refuse`: the Connect error that its start answers with. `hold`: it prints nothing more until the event is set.
+    `hold_start`: its start is not told until the event is set.
     `frames`: raw bytes sent in place of everything after the start event.
     """
 
@@ -34,6 +35,7 @@ class Script:
     refuse: dict[str, str] | None = None
     end_error: dict[str, str] | None = None
     hold: threading.Event | None = None
+    hold_start: threading.Event | None = None
     cut_before_start: bool = False
     frames: bytes | None = None
 
@@ -302,6 +304,8 @@ class _Handler(BaseHTTPRequestHandler):
         process = FakeProcess(pid, message["tag"], message, script)
         self.daemon.processes[pid] = process
         self.daemon.started.set()
+        if script.hold_start is not None:
+            script.hold_start.wait(10)
         if script.cut_before_start:
             raise Dropped
         self._play(process, 0)

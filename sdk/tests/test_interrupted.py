@@ -10,7 +10,7 @@ import threading
 import pytest
 from sdk.tests.fake_daemon import FakeDaemon, Script
 
-from atoll import AsyncSandbox, Config, Sandbox
+from atoll import AsyncSandbox, Config, Event, Sandbox
 
 
 async def test_a_cancelled_create_leaves_no_sandbox(daemon: FakeDaemon, config: Config) -> None:
@@ -42,12 +42,19 @@ def test_an_interrupted_create_leaves_no_sandbox(daemon: FakeDaemon, config: Con
     assert daemon.sandboxes == {}
 
 
-async def test_a_cancelled_run_kills_its_process(daemon: FakeDaemon, config: Config) -> None:
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_cancelled_run_kills_its_process(is_answered: bool, daemon: FakeDaemon, config: Config) -> None:
     sandbox = await AsyncSandbox.create(config=config)
-    daemon.scripts["x"] = Script(hold=threading.Event())
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await sandbox.run("x", stdin="input")
+    answer = threading.Event()
+    if is_answered:
+        answer.set()
+    daemon.scripts["x"] = Script(hold=threading.Event(), hold_start=answer)
+    running = asyncio.get_running_loop().create_task(sandbox.run("x", stdin="input"))
+    await asyncio.to_thread((daemon.typed if is_answered else daemon.started).wait, 10)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    answer.set()
     assert daemon.processes[100].signals == ["SIGKILL"]
 
 
@@ -57,12 +64,19 @@ async def test_a_cancelled_read_loses_nothing(daemon: FakeDaemon, config: Config
     daemon.scripts["x"] = Script(output=[("stdout", b"a"), ("stderr", b"b")], hold=hold)
     process = await sandbox.start("x")
     events = [await process.__anext__(), await process.__anext__()]
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await process.__anext__()
+
+    async def read() -> Event:
+        return await process.__anext__()
+
+    reading = asyncio.get_running_loop().create_task(read())
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
     hold.set()
     events += [event async for event in process]
     assert [type(event).__name__ for event in events] == ["Stdout", "Stderr", "Exit"]
+    assert len(daemon.requests_to("/Connect")) == 1
 
 
 async def test_clients_are_closed_with_their_loop(daemon: FakeDaemon, config: Config) -> None:

@@ -62,7 +62,7 @@ class AsyncCommands:
         tag = _new_tag()
         request = start_request(cmd, cwd=cwd, envs=envs, tag=tag, stdin=stdin)
         process = AsyncProcess(self._guest, tag=tag, label=display(cmd), timeout_s=timeout_s)
-        await process.open("process.Process/Start", request, user=user, headers={})
+        await _open(process, request, user)
         return process
 
     async def list(self) -> Sequence[ProcessInfo]:
@@ -121,7 +121,7 @@ class AsyncPtys:
         request = start_request(command, cwd=cwd, envs=all_envs, tag=tag, stdin=False, pty=(cols, rows))
         label = "a shell" if cmd is None else display(cmd)
         pty = AsyncPty(self._guest, tag=tag, label=label, timeout_s=timeout_s, is_pty=True)
-        await pty.open("process.Process/Start", request, user=user, headers={})
+        await _open(pty, request, user)
         return pty
 
     async def attach(self, pid: int, *, replay: bool = True) -> AsyncPty:
@@ -134,6 +134,17 @@ class AsyncPtys:
 async def _connect(process: AsyncProcess, pid: int, replay: bool) -> None:
     headers = {REPLAY_FROM: "0"} if replay else {}
     await process.open("process.Process/Connect", {"process": {"pid": pid}}, user=None, headers=headers)
+
+
+async def _open(process: AsyncProcess, request: dict[str, object], user: str | None) -> None:
+    try:
+        await process.open("process.Process/Start", request, user=user, headers={})
+    except Exception:
+        raise
+    except BaseException:
+        # Interrupted or cancelled before anybody knew the process id: its tag is enough to end it.
+        await _end(process)
+        raise
 
 
 async def _end(process: AsyncProcess) -> None:

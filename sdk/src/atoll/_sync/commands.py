@@ -63,7 +63,7 @@ class Commands:
         tag = _new_tag()
         request = start_request(cmd, cwd=cwd, envs=envs, tag=tag, stdin=stdin)
         process = Process(self._guest, tag=tag, label=display(cmd), timeout_s=timeout_s)
-        process.open("process.Process/Start", request, user=user, headers={})
+        _open(process, request, user)
         return process
 
     def list(self) -> Sequence[ProcessInfo]:
@@ -122,7 +122,7 @@ class Ptys:
         request = start_request(command, cwd=cwd, envs=all_envs, tag=tag, stdin=False, pty=(cols, rows))
         label = "a shell" if cmd is None else display(cmd)
         pty = Pty(self._guest, tag=tag, label=label, timeout_s=timeout_s, is_pty=True)
-        pty.open("process.Process/Start", request, user=user, headers={})
+        _open(pty, request, user)
         return pty
 
     def attach(self, pid: int, *, replay: bool = True) -> Pty:
@@ -135,6 +135,17 @@ class Ptys:
 def _connect(process: Process, pid: int, replay: bool) -> None:
     headers = {REPLAY_FROM: "0"} if replay else {}
     process.open("process.Process/Connect", {"process": {"pid": pid}}, user=None, headers=headers)
+
+
+def _open(process: Process, request: dict[str, object], user: str | None) -> None:
+    try:
+        process.open("process.Process/Start", request, user=user, headers={})
+    except Exception:
+        raise
+    except BaseException:
+        # Interrupted or cancelled before anybody knew the process id: its tag is enough to end it.
+        _end(process)
+        raise
 
 
 def _end(process: Process) -> None:
