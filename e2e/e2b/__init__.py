@@ -1,0 +1,1 @@
+"""Official clients of E2B, unmodified, against this product."""

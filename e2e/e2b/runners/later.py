@@ -1,0 +1,225 @@
+"""What is not there yet: each call is refused with 501 and a reason a person can read."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from e2e.e2b.runners.harness import AbsentError, Run, check, go
+from e2e.e2b.runners.surface import find
+
+
+@check("Sandbox.pause", later=True)
+async def pause(run: Run) -> None:
+    await go(run.sb.pause())
+
+
+@check("Sandbox.beta_pause", later=True)
+async def pause_in_its_former_spelling(run: Run) -> None:
+    await go(run.sb.beta_pause())
+
+
+@check("Sandbox.create", later=True)
+async def create_that_pauses_at_its_end(run: Run) -> None:
+    run.takes(run.Sandbox.create, "lifecycle")
+    await run.create(lifecycle={"on_timeout": "pause"})
+
+
+@check("Sandbox.fork", later=True)
+async def fork(run: Run) -> None:
+    await go(run.sb.fork())
+
+
+@check("Sandbox.create_snapshot", later=True)
+async def create_snapshot(run: Run) -> None:
+    await go(run.sb.create_snapshot())
+
+
+@check("Sandbox.list_snapshots", "SnapshotPaginator.next_items", later=True)
+async def list_snapshots(run: Run) -> None:
+    await go(run.sb.list_snapshots().next_items())
+
+
+@check("Sandbox.delete_snapshot", later=True)
+async def delete_snapshot(run: Run) -> None:
+    await go(run.Sandbox.delete_snapshot("some/snapshot:default"))
+
+
+@check("Sandbox.create", later=True)
+async def create_with_header_rules(run: Run) -> None:
+    rules = {"example.com": [{"transform": {"headers": {"X-Test": "1"}}}]}
+    network = {"rules": rules, "allow_out": ["example.com"], "deny_out": ["0.0.0.0/0"]}
+    if find(run.flavour, "E2B") is None and not hasattr(run.e2b, "SandboxNetworkRule"):
+        raise AbsentError("this release has no network rules")
+    await run.create(network=network)
+
+
+@check("Sandbox.create", later=True)
+async def create_with_an_egress_proxy(run: Run) -> None:
+    options = importlib.import_module("e2b.sandbox.sandbox_api").SandboxNetworkOpts
+    if "egress_proxy" not in options.__annotations__:
+        raise AbsentError("this release has no egress proxy")
+    await run.create(network={"egress_proxy": {"address": "127.0.0.1:1080"}})
+
+
+@check("Sandbox.create", later=True)
+async def create_with_a_volume(run: Run) -> None:
+    run.takes(run.Sandbox.create, "volume_mounts")
+    await run.create(volume_mounts={"/mnt/data": "some-volume"})
+
+
+@check("Sandbox.create", later=True)
+async def create_with_identity_tokens(run: Run) -> None:
+    run.takes(run.Sandbox.create, "iam")
+    await run.create(iam={"tokens": {"aws": {"audience": "sts", "token_type": "JWT-SVID"}}})
+
+
+def builder(run: Run) -> Any:
+    return run.named("Template")().from_image("debian:12").run_cmd("true")
+
+
+@check("Template.build", later=True)
+async def build(run: Run) -> None:
+    await go(run.named("Template").build(builder(run), alias="suite-never"))
+
+
+@check("Template.build_in_background", later=True)
+async def build_in_background(run: Run) -> None:
+    await go(run.named("Template").build_in_background(builder(run), alias="suite-never"))
+
+
+@check("Template.get_build_status", later=True)
+async def get_build_status(run: Run) -> None:
+    kind = importlib.import_module("e2b.template.types").BuildInfo
+    given = {"template_id": "base", "build_id": "00000000-0000-0000-0000-000000000000", "alias": "base", "name": "base"}
+    info = kind(**{name: value for name, value in given.items() if name in kind.__dataclass_fields__})
+    await go(run.named("Template").get_build_status(info))
+
+
+@check("Template.assign_tags", later=True)
+async def assign_tags(run: Run) -> None:
+    await go(run.named("Template").assign_tags("base:default", "stable"))
+
+
+@check("Template.remove_tags", later=True)
+async def remove_tags(run: Run) -> None:
+    await go(run.named("Template").remove_tags("base", "stable"))
+
+
+@check("Template.get_tags", later=True)
+async def get_tags(run: Run) -> None:
+    await go(run.named("Template").get_tags("base"))
+
+
+@check("Template.exists", "Template.alias_exists")
+async def template_exists(run: Run) -> None:
+    template = run.named("Template")
+    assert await go(template.exists("base")) is True
+    assert await go(template.exists("no-such-template")) is False
+    assert await go(template.alias_exists("base")) is True
+
+
+@check("TemplateBuilder", "Template.to_json", "Template.to_dockerfile")
+async def what_a_builder_writes(run: Run) -> None:
+    template = run.named("Template")
+    made = (
+        template().from_python_image("3.12").set_envs({"A": "1"}).run_cmd("true").set_workdir("/app").set_user("user")
+    )
+    assert '"fromImage": "python:3.12"' in template.to_json(made)
+    assert "FROM python:3.12" in template.to_dockerfile(made)
+
+
+@check("Volume.create", later=True)
+async def volume_create(run: Run) -> None:
+    await go(run.named("Volume").create("data"))
+
+
+@check("Volume.connect", later=True)
+async def volume_connect(run: Run) -> None:
+    await go(run.named("Volume").connect("vol"))
+
+
+@check("Volume.list", later=True)
+async def volume_list(run: Run) -> None:
+    await go(run.named("Volume").list())
+
+
+@check("Volume.get_info", later=True)
+async def volume_get_info(run: Run) -> None:
+    await go(run.named("Volume").get_info("vol"))
+
+
+@check("Volume.destroy", later=True)
+async def volume_destroy(run: Run) -> None:
+    await go(run.named("Volume").destroy("vol"))
+
+
+def volume(run: Run) -> Any:
+    return run.named("Volume")(volume_id="vol", name="data", token="token")
+
+
+@check("Volume.make_dir", later=True)
+async def volume_make_dir(run: Run) -> None:
+    await go(volume(run).make_dir("/a"))
+
+
+@check("Volume.exists", later=True)
+async def volume_exists(run: Run) -> None:
+    await go(volume(run).exists("/a"))
+
+
+@check("Volume.read_file", later=True)
+async def volume_read_file(run: Run) -> None:
+    await go(volume(run).read_file("/a"))
+
+
+@check("Volume.write_file", later=True)
+async def volume_write_file(run: Run) -> None:
+    await go(volume(run).write_file("/a", "x"))
+
+
+@check("Volume.remove", later=True)
+async def volume_remove(run: Run) -> None:
+    await go(volume(run).remove("/a"))
+
+
+@check("Volume.update_metadata", later=True)
+async def volume_update_metadata(run: Run) -> None:
+    await go(volume(run).update_metadata("/a", mode=0o600))
+
+
+@check("Secret.create", later=True)
+async def secret_create(run: Run) -> None:
+    await go(run.named("Secret").create("name", "value"))
+
+
+@check("Secret.update", later=True)
+async def secret_update(run: Run) -> None:
+    await go(run.named("Secret").update("name", "value"))
+
+
+@check("Secret.get_info", later=True)
+async def secret_get_info(run: Run) -> None:
+    await go(run.named("Secret").get_info("name"))
+
+
+@check("Secret.list", later=True)
+async def secret_list(run: Run) -> None:
+    await go(run.named("Secret").list().next_items())
+
+
+@check("Secret.exists", later=True)
+async def secret_exists(run: Run) -> None:
+    await go(run.named("Secret").exists("name"))
+
+
+@check("Secret.destroy", later=True)
+async def secret_destroy(run: Run) -> None:
+    await go(run.named("Secret").destroy("name"))
+
+
+@check("Secret.fill", "Secret.iam_token")
+async def placeholders(run: Run) -> None:
+    secret = run.named("Secret")
+    assert secret.fill("name") == "${e2b.secrets.name}"
+    assert secret.iam_token(audience="sts", token_type="JWT-SVID")["audience"] == "sts"

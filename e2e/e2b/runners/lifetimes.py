@@ -1,0 +1,49 @@
+"""A sandbox whose time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from e2e.e2b.runners.harness import Run, check, go
+
+END_OF_LIFE = "killed or reached its end of life"
+TELLS_END_OF_LIFE = "SandboxNotRunningException"
+
+
+@check("Sandbox.create", "Sandbox.is_running", "Sandbox.list")
+async def three_seconds_to_live(run: Run) -> None:
+    sb = await run.create(timeout=3)
+    began = time.monotonic()
+    handle = await go(sb.commands.run("sleep 60", background=True, timeout=60))
+    await run.pause(5 - (time.monotonic() - began))
+    assert await go(sb.is_running()) is False
+    listed = await go(run.Sandbox.list().next_items())
+    assert sb.sandbox_id not in [item.sandbox_id for item in listed]
+    assert await go(sb.kill()) is False
+    await expect_end_of_life(run, handle.wait)
+
+
+@check("commands.run", "CommandHandle.wait")
+async def killed_under_a_command(run: Run) -> None:
+    sb = await run.create()
+    if run.flavour == "async":
+        waiting = asyncio.get_running_loop().create_task(sb.commands.run("sleep 60", timeout=60))
+        await asyncio.sleep(0.7)
+        await sb.kill()
+        await expect_end_of_life(run, lambda: waiting)
+    else:
+        killer = threading.Timer(0.7, run.Sandbox.kill, (sb.sandbox_id,))
+        killer.start()
+        await expect_end_of_life(run, lambda: sb.commands.run("sleep 60", timeout=60))
+        killer.join()
+
+
+async def expect_end_of_life(run: Run, wait: Any) -> None:
+    """The client's own words for it, in the releases that have them; an error of its own in older ones."""
+    error = await run.raises("SandboxException", wait)
+    if hasattr(run.e2b, TELLS_END_OF_LIFE):
+        assert isinstance(error, getattr(run.e2b, TELLS_END_OF_LIFE)), repr(error)
+        assert END_OF_LIFE in str(error), str(error)
