@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from atolld.api.app import create_app
+from atolld.api.dialects import Dialects
+from atolld.api.e2b.options import E2bOptions
 from atolld.api.entry import Entry
 from atolld.api.services import Check, Services
 from atolld.control.testing import World
@@ -76,9 +77,9 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     )
     observed: list[tuple[str, int]] = []
     entry = Entry(
-        create_app(services),
+        Dialects(services, E2bOptions(domain="sandbox.test", max_timeout_h=24, runtime="fake")).of,
         no_data_plane,
-        lambda path: False,
+        lambda path, headers: False,
         lambda route, status, seconds: observed.append((route, status)),
     )
     transport = httpx.ASGITransport(app=entry, client=("127.0.0.1", 1))

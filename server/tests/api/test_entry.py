@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from atolld.api import entry
-from atolld.api.entry import Entry, Message, Receive, Scope, Send, current_request
+from atolld.api.dialects import Dialect, Message, Receive, Scope, Send
+from atolld.api.entry import Entry, current_request
 from atolld.control.testing import until
 
 from .conftest import Api
@@ -101,6 +102,6 @@ async def test_the_data_plane_gets_its_paths_unread() -> None:
     async def send(message: Message) -> None:
         raise AssertionError("nothing is answered here")
 
-    app = Entry(api, data_plane, lambda path: path == b"/d", lambda *_: None)
+    app = Entry(lambda path: Dialect(api), data_plane, lambda path, headers: path == b"/d", lambda *_: None)
     await app({"type": "http", "method": "GET", "path": "/d", "raw_path": b"/d", "headers": []}, receive, send)
     assert len(seen) == 1 and seen[0][0] == seen[0][1]

@@ -97,10 +97,10 @@ async def test_bad_bodies_of_a_create(api: Api, body: bytes, names: str) -> None
 @pytest.mark.parametrize(
     "method, path, status, code, says",
     [
-        ("GET", "/", 404, "not_found", "GET /"),
+        ("GET", "/v1/", 404, "not_found", "GET /v1/"),
         ("GET", "/v1/nothing", 404, "not_found", "/v1/nothing"),
         ("GET", "/v1/sandboxes/", 404, "not_found", "there is no GET /v1/sandboxes/"),
-        ("GET", "/docs", 404, "not_found", "/docs"),
+        ("GET", "/v1/docs", 404, "not_found", "/v1/docs"),
         ("PATCH", "/v1/sandboxes", 405, "invalid_argument", "PATCH is not possible here"),
         ("POST", "/health", 405, "invalid_argument", "use GET"),
         ("GET", "/v1/sandboxes?limit=0", 400, "invalid_argument", "limit is '0'"),

@@ -9,24 +9,25 @@ from atolld.foundation.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(
-    ("written", "canonical"),
+    ("written", "meant"),
     [
         ("1.1.1.1", "1.1.1.1/32"),
         ("1.1.1.1/32", "1.1.1.1/32"),
         ("10.1.2.3/8", "10.0.0.0/8"),
         ("0.0.0.0/0", "0.0.0.0/0"),
-        ("::/0", "::/0"),
-        ("2606:4700::1111", "2606:4700::1111/128"),
-        ("2606:4700:0:0::1/32", "2606:4700::/32"),
+        ("::/0", None),
+        ("2606:4700::1111", None),
+        ("2606:4700:0:0::1/32", None),
         ("::ffff:1.2.3.4", "1.2.3.4/32"),
         ("::ffff:1.2.3.0/120", "1.2.3.0/24"),
         ("::ffff:0:0/96", "0.0.0.0/0"),
     ],
 )
-def test_addresses_become_canonical(written: str, canonical: str) -> None:
+def test_addresses_are_kept_as_they_were_written(written: str, meant: str | None) -> None:
     assert is_address(written)
-    policy = NetworkPolicy.of(allow_out=[written, canonical], deny_out=[written])
-    assert (policy.allow_out, policy.deny_out) == ((canonical,), (canonical,))
+    policy = NetworkPolicy.of(allow_out=[written, "9.9.9.9", written], deny_out=[written])
+    assert (policy.allow_out, policy.deny_out) == ((written, "9.9.9.9"), (written,))
+    assert policy.ipv4("deny_out") == (() if meant is None else (IPv4Network(meant),))
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 import pytest
 import uvicorn
 
-from atolld.api.entry import Entry, Message, Receive, Scope, Send
+from atolld.api.dialects import Dialect, Message, Receive, Scope, Send
+from atolld.api.entry import Entry
 from atolld.api.errors import render
 from atolld.core.lifecycle import SandboxState
 from atolld.core.project import Principal
 from atolld.foundation.errors import Unauthenticated
 from atolld.foundation.ids import KeyId, ProjectId, SandboxId
 from atolld.gateway.http import Gateway
-from atolld.gateway.route import is_native
+from atolld.gateway.route import is_data_plane
 from atolld.gateway.server import Limits, edge_protocol
 
 ID = SandboxId("i0000000000000000000")
@@ -190,7 +191,7 @@ async def make_edge() -> AsyncIterator[EdgeFactory]:
             await send(start)
             await send({"type": "http.response.body", "body": body})
 
-        entry = Entry(api, gateway.serve, is_native, lambda route, status, seconds: None)
+        entry = Entry(lambda path: Dialect(api), gateway.serve, is_data_plane, lambda route, status, seconds: None)
         config = uvicorn.Config(
             entry,
             http=edge_protocol(render, limits),

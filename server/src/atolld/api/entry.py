@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
 
-from atolld.api.errors import internal, render
+from atolld.api.dialects import App, Dialect, Message, Receive, Scope, Send
+from atolld.api.errors import Renderer, internal
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.errors import AtollError, DeadlineExceeded, InvalidArgument, Unavailable
 from atolld.foundation.ids import new_request_id
@@ -17,15 +17,10 @@ from atolld.foundation.units import KIB
 
 log = logging.getLogger("atolld.api")
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 DataPlane = Callable[[Scope, Receive, Send, str], Awaitable[None]]
+IsDataPlane = Callable[[bytes, list[tuple[bytes, bytes]]], bool]
 
 MAX_BODY_BYTES = 64 * KIB
-CREATE_PATH = "/v1/sandboxes"
 BODY_TIMEOUT_S = 20.0
 
 current_request: ContextVar[str | None] = ContextVar("atolld_request_id", default=None)
@@ -38,8 +33,9 @@ class _ClientGone(Exception):
 class _Answer:
     """`send` of one request, which adds the request's id and knows what was sent."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, render: Renderer) -> None:
         self._send = send
+        self._render = render
         self._request_id = request_id
         self.status = 0
 
@@ -53,7 +49,7 @@ class _Answer:
     async def tell(self, error: AtollError, status: int | None = None) -> None:
         """Answer with `error`, unless an answer has begun already."""
         if self.status == 0:
-            told = render(error, self._request_id, status)
+            told = self._render(error, self._request_id, status)
             await self({"type": "http.response.start", "status": told.status, "headers": told.headers})
             await self({"type": "http.response.body", "body": told.body})
 
@@ -61,18 +57,19 @@ class _Answer:
 class Entry:
     """The outermost ASGI application.
 
-    Paths for which `is_data_plane` is true go to `data_plane` at once, unread; all others to `api`, with their body
-    read whole: at most 64 KiB, within 20 s. `observe(route, status, seconds)` is told of every answer of the API.
+    Requests for which `is_data_plane(path, headers)` is true go to `data_plane` at once, unread; all others to the
+    dialect of their path, with their body read whole: at most 64 KiB, within 20 s. `observe(route, status, seconds)` is
+    told of every answer of the API.
     """
 
     def __init__(
         self,
-        api: App,
+        dialect_of: Callable[[str], Dialect],
         data_plane: DataPlane,
-        is_data_plane: Callable[[bytes], bool],
+        is_data_plane: IsDataPlane,
         observe: Callable[[str, int, float], None],
     ) -> None:
-        self._api = api
+        self._dialect_of = dialect_of
         self._data_plane = data_plane
         self._is_data_plane = is_data_plane
         self._observe = observe
@@ -84,13 +81,14 @@ class Entry:
         request_id = new_request_id()
         current_request.set(request_id)
         scope.setdefault("state", {})["request_id"] = request_id
-        if self._is_data_plane(scope.get("raw_path") or scope["path"].encode()):
+        if self._is_data_plane(scope.get("raw_path") or scope["path"].encode(), scope["headers"]):
             await self._data_plane(scope, receive, send, request_id)
             return
         started = time.perf_counter()
-        answer = _Answer(send, request_id)
+        dialect = self._dialect_of(scope["path"])
+        answer = _Answer(send, request_id, dialect.render)
         try:
-            await self._serve(scope, receive, answer)
+            await _serve(dialect, scope, receive, answer)
         except _ClientGone:
             return
         except AtollError as error:
@@ -103,32 +101,34 @@ class Entry:
         if answer.status:
             self._done(scope, answer.status, time.perf_counter() - started)
 
-    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        body = await read_body(scope, receive)
-        if scope["method"] == "POST" and scope["path"] == CREATE_PATH:
-            await self._while_wanted(scope, body, receive, answer)
-        else:
-            await self._api(scope, _replay(body), answer)
-
-    async def _while_wanted(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        # A create whose client has gone away would leave a sandbox that nobody knows of.
-        work = spawn(self._api(scope, _replay(body), send), name="create-request", report=False)
-        gone = spawn(_until_gone(receive), name="create-client", report=False)
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                log.info("the client went away during a create")
-                raise _ClientGone
-            await work
-        finally:
-            await cancel_and_wait(*(task for task in (work, gone) if not task.done()))
-
     def _done(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         self._observe(route, status, seconds)
         level = logging.DEBUG if route in ("/health", "/metrics") else logging.INFO
         extra = {"method": scope["method"], "path": scope["path"][:200], "status": status, "seconds": round(seconds, 4)}
         log.log(level, "request", extra=extra)
+
+
+async def _serve(dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+    body = await read_body(scope, receive)
+    if scope["method"] == "POST" and scope["path"] in dialect.creates:
+        await _while_wanted(dialect.app, scope, body, receive, send)
+    else:
+        await dialect.app(scope, _replay(body), send)
+
+
+async def _while_wanted(app: App, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    # A create whose client has gone away would leave a sandbox that nobody knows of.
+    work = spawn(app(scope, _replay(body), send), name="create-request", report=False)
+    gone = spawn(_until_gone(receive), name="create-client", report=False)
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            log.info("the client went away during a create")
+            raise _ClientGone
+        await work
+    finally:
+        await cancel_and_wait(*(task for task in (work, gone) if not task.done()))
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:

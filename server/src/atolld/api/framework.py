@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from atolld.api.errors import internal, render
+from atolld.api.errors import Renderer, internal, render
 from atolld.foundation.errors import AtollError, Internal, InvalidArgument, NotFound
 from atolld.foundation.ids import RequestId, new_request_id
 
@@ -25,8 +25,9 @@ _EXPECTED = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Answer every fault of `app` in the API's form."""
+def install(app: FastAPI, render: Renderer = render) -> None:
+    """Answer every fault of `app` in the form that `render` gives it."""
+    app.state.render = render
     app.add_exception_handler(AtollError, _atoll_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework_error)
@@ -41,7 +42,7 @@ def request_id_of(request: Request) -> RequestId:
 
 def answer(request: Request, error: AtollError, status: int | None = None) -> Response:
     """`error` as an answer to `request`."""
-    told = render(error, request_id_of(request), status)
+    told = request.app.state.render(error, request_id_of(request), status)
     response = Response(told.body, told.status)
     response.raw_headers = told.headers
     return response

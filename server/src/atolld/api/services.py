@@ -64,16 +64,21 @@ async def services_of(request: Request) -> Services:
     return services
 
 
-async def principal_of(request: Request) -> Principal:
-    """Who asks. Raises Unauthenticated."""
+async def secret_of(request: Request) -> str:
+    """The API key that was sent. Raises Unauthenticated without one."""
     secret = request.headers.get("x-api-key", "").strip()
     if not secret:
         scheme, _, rest = request.headers.get("authorization", "").partition(" ")
         secret = rest.strip() if scheme.lower() == "bearer" else ""
     if not secret:
         raise Unauthenticated("no API key was sent: put it into the header X-API-Key or 'Authorization: Bearer <key>'")
+    return secret
+
+
+async def principal_of(request: Request) -> Principal:
+    """Who asks. Raises Unauthenticated."""
     services = await services_of(request)
-    return await services.keys.authenticate(secret)
+    return await services.keys.authenticate(await secret_of(request))
 
 
 async def local_or_public(request: Request) -> None:
@@ -86,3 +91,4 @@ async def local_or_public(request: Request) -> None:
 
 Use = Annotated[Services, Depends(services_of)]
 Caller = Annotated[Principal, Depends(principal_of)]
+Secret = Annotated[str, Depends(secret_of)]

@@ -20,6 +20,7 @@ from atolld.foundation.ids import KeyId, ProjectId, new_key_id
 from atolld.storage.store import KeyStore
 
 PREFIX = "e2b_"
+SECRET_DIGITS = 40
 SHOWN_CHARACTERS = 12
 MAX_NAME = 128
 # How long another process that revokes a key in the database (`atolld key revoke`) may go unnoticed; a key revoked
@@ -53,9 +54,8 @@ class Keys:
 
         Raises InvalidArgument when `name` is empty, over 128 characters or not printable, NotFound without the project.
         """
-        if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-            raise InvalidArgument(f"a key's name is 1 to {MAX_NAME} printable characters, not {name[:80]!r}")
-        secret = PREFIX + secrets.token_hex(20)
+        _check_name(name)
+        secret = PREFIX + secrets.token_hex(SECRET_DIGITS // 2)
         key = ApiKey(new_key_id(), project_id, name, secret[:SHOWN_CHARACTERS], self._clock.now())
         await self._store.insert(key, _digest(secret).hex())
         return key, secret
@@ -64,6 +64,11 @@ class Keys:
         """All of the project, oldest first, revoked ones too."""
         await self.flush()
         return await self._store.list(project_id)
+
+    async def rename(self, project_id: ProjectId, key_id: KeyId, name: str) -> None:
+        """Give the key another name. Raises InvalidArgument as `create`, NotFound as `revoke`."""
+        _check_name(name)
+        await self._store.rename(project_id, key_id, name)
 
     async def revoke(self, project_id: ProjectId, key_id: KeyId) -> None:
         """Refuse the key from now on. Raises NotFound when the project has no such key or it is revoked already."""
@@ -116,6 +121,11 @@ class Keys:
         self._used[id] = self._clock.now()
         if first:
             spawn(self.flush(), name="keys-last-used")
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise InvalidArgument(f"a key's name is 1 to {MAX_NAME} printable characters, not {name[:80]!r}")
 
 
 def _digest(secret: str) -> bytes:

@@ -25,10 +25,10 @@ Field = Literal["allow_out", "deny_out"]
 class NetworkPolicy:
     """The network policy of one sandbox.
 
-    Egress: `internet` False denies every address. `allow_out` and `deny_out` are addresses and networks (IPv4, IPv6) in
-    their canonical form; what `allow_out` names passes even when it is denied, and what neither names passes when there
-    is `internet`. Whatever they say, the host, other sandboxes, link-local and private addresses stay out of reach, and
-    so does IPv6: entries of it are kept, and hold because nothing of IPv6 passes.
+    Egress: `internet` False denies every address. `allow_out` and `deny_out` are addresses and networks (IPv4, IPv6) as
+    the caller wrote them, once checked; what `allow_out` names passes even when it is denied, and what neither names
+    passes when there is `internet`. Whatever they say, the host, other sandboxes, link-local and private addresses stay
+    out of reach, and so does IPv6: entries of it are kept, and hold because nothing of IPv6 passes.
 
     Ingress: `allow_public_traffic` False means that the sandbox's ports answer only who sends its traffic token.
     `mask_request_host` is the `Host` that programs on its ports see, with `${PORT}` for the port; None: as it came.
@@ -50,7 +50,7 @@ class NetworkPolicy:
         allow_public_traffic: bool = True,
         mask_request_host: str | None = None,
     ) -> NetworkPolicy:
-        """A policy from what a caller wrote: addresses are brought into canonical form, once each, in their order.
+        """A policy from what a caller wrote: addresses are checked and kept once each, in their order.
 
         Raises InvalidArgument with the details `field`, `entry` and, for a host, `reason` ("form" or "ascii").
         """
@@ -76,16 +76,21 @@ class NetworkPolicy:
 
     def ipv4(self, field: Field) -> tuple[IPv4Network, ...]:
         """The IPv4 networks of `allow_out` or `deny_out`."""
-        networks = map(ip_network, getattr(self, field))
+        networks = map(_network, getattr(self, field))
         return tuple(network for network in networks if isinstance(network, IPv4Network))
 
 
 def parse_addresses(field: Field, entries: Iterable[str]) -> tuple[str, ...]:
-    """`entries` in canonical form, each once. Raises InvalidArgument: over 256 of them, or one that is no address."""
+    """`entries`, each once. Raises InvalidArgument: over 256 of them, or one that is no address."""
     entries = list(entries)
     if len(entries) > MAX_ADDRESSES:
         raise InvalidArgument(f"{field} has {len(entries)} entries; at most {MAX_ADDRESSES} are allowed", field=field)
-    return tuple(dict.fromkeys(_canonical(field, entry) for entry in entries))
+    for entry in entries:
+        if not is_address(entry):
+            raise InvalidArgument(
+                f"{field}: {entry[:80]!r} is no IP address and no network like '10.0.0.0/8'", field=field, entry=entry
+            )
+    return tuple(dict.fromkeys(entries))
 
 
 def is_address(text: str) -> bool:
@@ -109,15 +114,6 @@ def check_host(host: str) -> None:
             entry=host,
             reason="form",
         )
-
-
-def _canonical(field: Field, entry: str) -> str:
-    network = _network(entry)
-    if network is None:
-        raise InvalidArgument(
-            f"{field}: {entry[:80]!r} is no IP address and no network like '10.0.0.0/8'", field=field, entry=entry
-        )
-    return str(network)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from atolld.api.app import create_app
+from atolld.api.dialects import Dialects
+from atolld.api.e2b.options import E2bOptions
 from atolld.api.entry import Entry
 from atolld.api.errors import render
 from atolld.api.services import Check, Services
@@ -36,7 +37,7 @@ from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.ids import SandboxId
 from atolld.foundation.units import format_seconds
 from atolld.gateway.http import Gateway
-from atolld.gateway.route import is_native
+from atolld.gateway.route import is_data_plane
 from atolld.gateway.server import Limits, edge_protocol
 from atolld.storage.database import Database, open_database
 from atolld.storage.events import SqlEvents
@@ -179,7 +180,9 @@ class Daemon:
             health=self._health(sandboxes),
             metrics_public=settings.metrics_public,
         )
-        entry = Entry(create_app(services), gateway.serve, is_native, metrics.request)
+        runtime = "fake" if settings.node == "fake" else settings.e2b_runtime
+        e2b = E2bOptions(max_timeout_h=settings.e2b_max_timeout_h, runtime=runtime)
+        entry = Entry(Dialects(services, e2b).of, gateway.serve, is_data_plane, metrics.request)
         return Graph(built, node, sandboxes, keys, projects, gateway, metrics, entry)
 
     def _doctor(self, node: WatchedNode, templates: TemplateSource) -> Callable[[], Awaitable[list[Check]]]:

@@ -71,6 +71,10 @@ class Settings(BaseModel):
     build_inherit_host: bool = Field(
         True, description="Template builds use this machine's package mirror, proxies and certificates."
     )
+    e2b_runtime: str = Field("gvisor", description="What sandboxes made by E2B's clients run in.")
+    e2b_max_timeout_h: int = Field(
+        365 * 24, ge=1, le=365 * 24, description="Longest timeout that E2B's clients may ask for, in hours."
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, JSON lines otherwise."
     )

@@ -42,6 +42,11 @@ def is_native(raw_path: bytes) -> bool:
     return raw_path.startswith(b"/v1/sandboxes/") and _NATIVE.fullmatch(raw_path) is not None
 
 
+def is_data_plane(raw_path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request is for a sandbox, by its headers or its path; cheap, asked for every request."""
+    return any(name == b"e2b-sandbox-id" for name, _ in headers) or is_native(raw_path)
+
+
 def parse_native(raw_path: bytes) -> Route:
     """The route of `/v1/sandboxes/{id}/agent/...` or `/v1/sandboxes/{id}/ports/{port}/...`, percent-escapes kept.
 

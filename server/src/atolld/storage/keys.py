@@ -45,12 +45,19 @@ class SqlKeys:
         rows = await self._database.read(lambda c: c.execute(query).all())
         return [key_from_row(row) for row in rows]
 
+    async def rename(self, project_id: ProjectId, id: KeyId, name: str) -> None:
+        """See `KeyStore.rename`."""
+        await self._change(project_id, id, name=name)
+
     async def revoke(self, project_id: ProjectId, id: KeyId, now: float) -> None:
         """See `KeyStore.revoke`."""
+        await self._change(project_id, id, revoked_at=now)
+
+    async def _change(self, project_id: ProjectId, id: KeyId, **values: object) -> None:
         change = (
             update(api_keys)
             .where(api_keys.c.id == id, api_keys.c.project_id == project_id, api_keys.c.revoked_at.is_(None))
-            .values(revoked_at=now)
+            .values(values)
         )
         if await self._database.write(lambda c: c.execute(change).rowcount) == 0:
             raise NotFound(f"there is no key {id} in this project, or it is revoked already")

@@ -116,6 +116,10 @@ class KeyStore(Protocol):
         """All of the project, oldest first, revoked ones too."""
         ...
 
+    async def rename(self, project_id: ProjectId, id: KeyId, name: str) -> None:
+        """Raises NotFound when the project has no such key or it is revoked already."""
+        ...
+
     async def revoke(self, project_id: ProjectId, id: KeyId, now: float) -> None:
         """Raises NotFound when the project has no such key or it is revoked already."""
         ...

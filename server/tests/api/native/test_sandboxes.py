@@ -116,11 +116,11 @@ async def test_network(api: Api) -> None:
         assert response.status_code == 200, response.text
         return tuple(response.json()[name] for name in names)
 
-    assert tuple(made[name] for name in names) == (True, [], ["8.8.8.8/32"], True, "app")
+    assert tuple(made[name] for name in names) == (True, [], ["8.8.8.8"], True, "app")
     assert await put(internet=False) == (False, [], [], True, "app")
     assert await put(internet=True, allow_out=["::1"], allow_public_traffic=False) == (
         True,
-        ["::1/128"],
+        ["::1"],
         [],
         False,
         "app",

@@ -12,7 +12,7 @@ from atolld.foundation.errors import InvalidArgument
 from atolld.foundation.ids import ProjectId, SandboxId, TemplateId
 from atolld.runtime.driver import Fingerprint, Power
 
-POLICY = NetworkPolicy(False, ("1.1.1.1/32",), ("8.0.0.0/8",), False, "localhost:${PORT}")
+POLICY = NetworkPolicy(False, ("1.1.1.1",), ("8.8.8.8/8",), False, "localhost:${PORT}")
 SPEC = SandboxSpec("base", "gvisor", Resources(2.0, 64, 65, 66), 9, {"A": "1"}, {"m": "n"}, POLICY)
 
 

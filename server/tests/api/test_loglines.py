@@ -2,24 +2,23 @@ import json
 
 import pytest
 
-from atolld.api.native.loglines import MAX_FIELDS, MAX_TEXT, parse_line, parse_lines
-from atolld.api.native.schemas import LogLine
+from atolld.api.loglines import MAX_FIELDS, MAX_TEXT, ParsedLine, parse_line, parse_lines
 
 
 @pytest.mark.parametrize(
     "line, expected",
     [
-        (b"text", LogLine(timestamp=None, level="info", message="text", fields={})),
-        (b"[1]", LogLine(timestamp=None, level="info", message="[1]", fields={})),
-        (b"\xff", LogLine(timestamp=None, level="info", message="\ufffd", fields={})),
-        (b"{}", LogLine(timestamp=None, level="info", message="", fields={})),
+        (b"text", ParsedLine(timestamp=None, level="info", message="text", fields={})),
+        (b"[1]", ParsedLine(timestamp=None, level="info", message="[1]", fields={})),
+        (b"\xff", ParsedLine(timestamp=None, level="info", message="\ufffd", fields={})),
+        (b"{}", ParsedLine(timestamp=None, level="info", message="", fields={})),
         (
             b'{"timestamp": 7, "level": null, "message": [1], "n": NaN, "o": {"a": 1}, "b": true}',
-            LogLine(timestamp="7", level="null", message="[1]", fields={"n": "NaN", "o": '{"a": 1}', "b": True}),
+            ParsedLine(timestamp="7", level="null", message="[1]", fields={"n": "NaN", "o": '{"a": 1}', "b": True}),
         ),
     ],
 )
-def test_whatever_a_guest_writes_is_a_line(line: bytes, expected: LogLine) -> None:
+def test_whatever_a_guest_writes_is_a_line(line: bytes, expected: ParsedLine) -> None:
     assert parse_line(line) == expected
 
 

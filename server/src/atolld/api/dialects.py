@@ -1,0 +1,43 @@
+"""Which application answers a request, by its path, and in which form faults before it are told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from atolld.api.app import create_app
+from atolld.api.e2b.app import create_e2b_app
+from atolld.api.e2b.options import E2bOptions
+from atolld.api.errors import Renderer, render, render_e2b
+from atolld.api.services import Services
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+_NATIVE_PATHS = frozenset(("/health", "/metrics", "/v1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One API. `creates`: paths whose POST makes a sandbox that nobody knows of when the client goes away."""
+
+    app: App
+    render: Renderer = render
+    creates: frozenset[str] = frozenset()
+
+
+class Dialects:
+    """The native API below `/v1`, E2B's everywhere else."""
+
+    def __init__(self, services: Services, e2b: E2bOptions) -> None:
+        self._native = Dialect(create_app(services), render, frozenset(("/v1/sandboxes",)))
+        e2b_paths = frozenset(("/sandboxes", "/v2/sandboxes"))
+        self._e2b = Dialect(create_e2b_app(services, e2b), render_e2b, e2b_paths)
+
+    def of(self, path: str) -> Dialect:
+        """The dialect of a path."""
+        return self._native if path.startswith("/v1/") or path in _NATIVE_PATHS else self._e2b

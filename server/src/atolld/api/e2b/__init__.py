@@ -1,0 +1,1 @@
+"""E2B's REST API, so that its own SDKs and command line work unmodified; see docs/e2b.md."""

@@ -1,0 +1,99 @@
+"""What E2B has and Atoll has not yet: `501` with the reason, so that nobody has to guess."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter
+
+from atolld.api.e2b.query import sandbox_id
+from atolld.api.services import Caller, Use
+from atolld.foundation.errors import Unimplemented
+
+router = APIRouter()
+
+PAUSING = "sandboxes cannot be paused yet"
+SNAPSHOTS = "snapshots are not supported yet"
+BUILDS = "templates cannot be built over this API yet; use the ones that `GET /templates` lists"
+TAGS = "templates have no tags yet"
+VOLUMES = "volumes are not supported yet"
+SECRETS = "secrets are not supported yet"
+EVENTS = "events are not served in this form yet; `GET /v1/events` has them"
+WEBHOOKS = "webhooks are not supported yet"
+TEAM_METRICS = "metrics of a team are not kept; `GET /metrics` has those of the daemon"
+
+# Of a live sandbox: one that is not there is told to be not there.
+OF_A_SANDBOX = {
+    "POST /sandboxes/{id}/pause": PAUSING,
+    "POST /sandboxes/{id}/fork": "sandboxes cannot be forked yet",
+    "POST /sandboxes/{id}/snapshots": SNAPSHOTS,
+}
+
+LATER = {
+    "GET /snapshots": SNAPSHOTS,
+    "POST /templates": BUILDS,
+    "POST /v2/templates": BUILDS,
+    "POST /v3/templates": BUILDS,
+    "POST /templates/{id}": BUILDS,
+    "PATCH /templates/{id}": BUILDS,
+    "PATCH /v2/templates/{id}": BUILDS,
+    "DELETE /templates/{id}": BUILDS,
+    "POST /templates/{id}/builds/{build}": BUILDS,
+    "POST /v2/templates/{id}/builds/{build}": BUILDS,
+    "GET /templates/{id}/files/{hash}": BUILDS,
+    "GET /templates/{id}/builds/{build}/status": BUILDS,
+    "GET /templates/{id}/builds/{build}/logs": BUILDS,
+    "POST /templates/tags": TAGS,
+    "DELETE /templates/tags": TAGS,
+    "GET /templates/{id}/tags": TAGS,
+    "GET /templates/{id}/tags/count": TAGS,
+    "GET /templates/{id}/tags/exists": TAGS,
+    "GET /templates/{id}/tags/groups": TAGS,
+    "GET /templates/{id}/tags/{tag}/assignments": TAGS,
+    "GET /volumes": VOLUMES,
+    "POST /volumes": VOLUMES,
+    "GET /volumes/{id}": VOLUMES,
+    "DELETE /volumes/{id}": VOLUMES,
+    "GET /secrets": SECRETS,
+    "POST /secrets": SECRETS,
+    "GET /secrets/{id}": SECRETS,
+    "POST /secrets/{id}": SECRETS,
+    "DELETE /secrets/{id}": SECRETS,
+    "GET /events/sandboxes": EVENTS,
+    "GET /events/sandboxes/{id}": EVENTS,
+    "GET /events/webhooks": WEBHOOKS,
+    "POST /events/webhooks": WEBHOOKS,
+    "GET /events/webhooks/{id}": WEBHOOKS,
+    "PATCH /events/webhooks/{id}": WEBHOOKS,
+    "DELETE /events/webhooks/{id}": WEBHOOKS,
+    "GET /events/webhooks/{id}/deliveries": WEBHOOKS,
+    "GET /events/webhooks/{id}/stats": WEBHOOKS,
+    "GET /teams/{id}/metrics": TEAM_METRICS,
+    "GET /teams/{id}/metrics/max": TEAM_METRICS,
+}
+
+Handler = Callable[..., Coroutine[Any, Any, None]]
+
+
+def _refusal(reason: str) -> Handler:
+    async def refuse(_caller: Caller) -> None:
+        raise Unimplemented(reason)
+
+    return refuse
+
+
+def _refusal_of_a_sandbox(reason: str) -> Handler:
+    async def refuse(id: str, use: Use, caller: Caller) -> None:
+        await use.sandboxes.get(caller.project_id, sandbox_id(id))
+        raise Unimplemented(reason)
+
+    return refuse
+
+
+for operation, reason in LATER.items():
+    method, path = operation.split(" ")
+    router.add_api_route(path, _refusal(reason), methods=[method], include_in_schema=False)
+for operation, reason in OF_A_SANDBOX.items():
+    method, path = operation.split(" ")
+    router.add_api_route(path, _refusal_of_a_sandbox(reason), methods=[method], include_in_schema=False)
