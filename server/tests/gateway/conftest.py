@@ -34,6 +34,10 @@ class FakeEndpoint:
     agent_token: str = TOKEN
     project_id: ProjectId = ProjectId("mine")
     state: SandboxState = SandboxState.RUNNING
+    secure: bool = True
+    allow_public_traffic: bool = True
+    traffic_token: str | None = None
+    mask_request_host: str | None = None
 
 
 class FakeDirectory:

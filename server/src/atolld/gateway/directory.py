@@ -11,7 +11,12 @@ from atolld.foundation.ids import ProjectId, SandboxId
 
 
 class Endpoint(Protocol):
-    """Where a sandbox is reached. `address`: its IPv4 address; an agent on another port is told as `address:port`."""
+    """Where a sandbox is reached, and what its ports ask of who comes from outside.
+
+    `address`: its IPv4 address; an agent on another port is told as `address:port`. `secure` False: the agent's token
+    is put into requests that come without one. `allow_public_traffic` False: ports want `traffic_token`.
+    `mask_request_host`: the `Host` that programs on its ports see, `${PORT}` standing for the port.
+    """
 
     @property
     def address(self) -> str: ...
@@ -24,6 +29,18 @@ class Endpoint(Protocol):
 
     @property
     def state(self) -> SandboxState: ...
+
+    @property
+    def secure(self) -> bool: ...
+
+    @property
+    def allow_public_traffic(self) -> bool: ...
+
+    @property
+    def traffic_token(self) -> str | None: ...
+
+    @property
+    def mask_request_host(self) -> str | None: ...
 
 
 class Directory(Protocol):

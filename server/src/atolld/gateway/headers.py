@@ -101,15 +101,26 @@ def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def request_head(
-    method: bytes, route: Route, query: bytes, headers: Headers, client: Client, *, token: str, upgrade: bytes | None
+    method: bytes,
+    route: Route,
+    query: bytes,
+    headers: Headers,
+    client: Client,
+    *,
+    token: str | None,
+    upgrade: bytes | None,
 ) -> tuple[bytes, bool]:
     """The request's head as the sandbox gets it, without the framing of its body and without the empty line.
 
-    Also tells whether the client frames its body by chunks. `token`: the agent's, used for agent doors only.
+    Also tells whether the client frames its body by chunks. `token`: the agent's, used for the agent only; None: the
+    client sends its own.
     """
-    to_agent = route.door is Door.NATIVE_AGENT
+    to_agent = route.to_agent
     dropped = _NEVER_TO_SANDBOX.union(_OURS, _named_by_connection(headers))
-    has_key_header = any(name == b"x-api-key" and value for name, value in headers)
+    if token is None:
+        dropped -= {b"x-access-token"}
+    # E2B's clients send no API key into a sandbox, so what they authorize with is meant for the program there.
+    has_key_header = route.door is Door.E2B or any(name == b"x-api-key" and value for name, value in headers)
     chunked = False
     target = route.target + b"?" + query if query else route.target
     host = b"agent" if to_agent else b"localhost:%d" % route.port
@@ -123,7 +134,7 @@ def request_head(
             continue
         parts += (name, b": ", value, b"\r\n")
     if to_agent:
-        parts += (b"x-access-token: ", token.encode("latin-1"), b"\r\n")
+        parts += (b"x-access-token: ", token.encode("latin-1"), b"\r\n") if token is not None else ()
     else:
         parts += (b"x-forwarded-for: ", client.address.encode("latin-1"), b"\r\n")
         parts += (b"x-forwarded-host: ", client.host, b"\r\nx-forwarded-proto: ", client.scheme, b"\r\n")
@@ -135,7 +146,7 @@ def request_head(
 
 def response_headers(route: Route, headers: Headers, client: Client, *, with_length: bool) -> Headers:
     """What the client gets of a sandbox's headers; `with_length`: whether a content length may pass."""
-    if route.door is Door.NATIVE_AGENT:
+    if route.to_agent:
         kept = [pair for pair in headers if pair[0] in _FROM_AGENT and _sound(pair)]
         kept += (AGENT_POLICY, NO_SNIFF)
     else:

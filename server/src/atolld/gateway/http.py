@@ -15,11 +15,12 @@ from atolld.foundation.aio import spawn
 from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound
 from atolld.foundation.ids import SandboxId
 from atolld.gateway.directory import Authenticator, Directory, Endpoint, ErrorRenderer
+from atolld.gateway.e2b import admit, refuse
 from atolld.gateway.errors import UpstreamBroken
 from atolld.gateway.headers import Client, request_head, response_headers, secret_of, upgrade_of
 from atolld.gateway.pool import Pool
 from atolld.gateway.relay import relay
-from atolld.gateway.route import Door, Route, parse_native
+from atolld.gateway.route import Door, Route, named_by_header, parse_headers, parse_native
 from atolld.gateway.server import EXTENSION, Wire
 from atolld.gateway.upstream import ResponseHead, UpstreamConnection
 
@@ -58,18 +59,18 @@ class Gateway:
         self.pool.close()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        """Answer one HTTP request whose path `route.is_native` said yes to."""
+        """Answer one HTTP request that `route.is_data_plane` said yes to."""
         wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
         exchange: _Exchange | None = None
         try:
-            route = parse_native(scope["raw_path"])
+            route = parse_headers(scope["headers"], scope["raw_path"]) or parse_native(scope["raw_path"])
             endpoint = await self._admit(scope, route)
             exchange = _Exchange(scope, receive, send, route, endpoint, self._directory, self.pool, request_id, wire)
             await exchange.run()
         except _ClientGone:
             log.debug("the client went away")
         except AtollError as error:
-            await self._fail(error, exchange, send, wire, request_id)
+            await self._fail(error, scope, exchange, send, request_id)
         except Exception:
             if wire is not None and wire.closed:
                 # The transport learns of a vanished client before ASGI does, and then refuses to be written to.
@@ -77,20 +78,23 @@ class Gateway:
                 return
             log.exception("the gateway failed unexpectedly", extra={"path": scope["path"][:200]})
             message = f"the daemon failed unexpectedly; its log has the cause under request {request_id}"
-            await self._fail(Internal(message), exchange, send, wire, request_id)
+            await self._fail(Internal(message), scope, exchange, send, request_id)
 
     async def _fail(
-        self, error: AtollError, exchange: _Exchange | None, send: Send, wire: Wire | None, request_id: str
+        self, error: AtollError, scope: Scope, exchange: _Exchange | None, send: Send, request_id: str
     ) -> None:
         if exchange is not None and exchange.started:
             log.info("a stream broke: %s", error.message)
-            _cut(wire)
+            _cut(scope.get("extensions", {}).get(EXTENSION))
             return
-        answer = self._render(error, request_id)
+        sandbox_id = named_by_header(scope["headers"])
+        answer = refuse(error, sandbox_id, request_id) if sandbox_id is not None else self._render(error, request_id)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _admit(self, scope: Scope, route: Route) -> Endpoint:
+        if route.door is Door.E2B:
+            return admit(route, self._directory.endpoint(route.sandbox_id), scope["headers"])
         principal = await self._authenticator.authenticate(secret_of(scope["headers"]))
         endpoint = self._directory.endpoint(route.sandbox_id)
         if endpoint is None or endpoint.project_id != principal.project_id:
@@ -152,7 +156,7 @@ class _Exchange:
         except BaseException:
             connection.abort()
             raise
-        if self._route.door is Door.NATIVE_AGENT and connection.reusable:
+        if self._route.to_agent and connection.reusable:
             self._pool.give_back(self._route.sandbox_id, connection)
         else:
             connection.abort()
@@ -175,9 +179,13 @@ class _Exchange:
             scope["query_string"],
             scope["headers"],
             self._client(),
-            token=self._endpoint.agent_token,
+            token=self._token(),
             upgrade=upgrade,
         )
+
+    def _token(self) -> str | None:
+        # Who comes by E2B's convention has the token, or needs none.
+        return None if self._route.door is Door.E2B and self._endpoint.secure else self._endpoint.agent_token
 
     def _client(self) -> Client:
         host = next((value for name, value in self._scope["headers"] if name == b"host"), b"localhost")
@@ -193,12 +201,12 @@ class _Exchange:
         return b"\r\n"
 
     async def _connect(self) -> tuple[UpstreamConnection, bool]:
-        kept = self._pool.idle_agent(self._route.sandbox_id) if self._route.door is Door.NATIVE_AGENT else None
+        kept = self._pool.idle_agent(self._route.sandbox_id) if self._route.to_agent else None
         return (kept, True) if kept is not None else (await self._fresh(), False)
 
     async def _fresh(self) -> UpstreamConnection:
         id, endpoint = self._route.sandbox_id, self._endpoint
-        if self._route.door is Door.NATIVE_AGENT:
+        if self._route.to_agent:
             connection = await self._pool.to_agent(id, endpoint)
         else:
             connection = await self._pool.to_port(id, endpoint, self._route.port)

@@ -36,6 +36,11 @@ class Route:
     target: bytes
     prefix: bytes = b""
 
+    @property
+    def to_agent(self) -> bool:
+        """Whether the agent itself is meant, and not a program on a port."""
+        return self.door is Door.NATIVE_AGENT or (self.door is Door.E2B and self.port == AGENT_PORT)
+
 
 def is_native(raw_path: bytes) -> bool:
     """Whether the path belongs to the gateway; cheap, asked for every request."""
@@ -44,7 +49,12 @@ def is_native(raw_path: bytes) -> bool:
 
 def is_data_plane(raw_path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a request is for a sandbox, by its headers or its path; cheap, asked for every request."""
-    return any(name == b"e2b-sandbox-id" for name, _ in headers) or is_native(raw_path)
+    return named_by_header(headers) is not None or is_native(raw_path)
+
+
+def named_by_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The sandbox that `E2b-Sandbox-Id` names, whatever text that is; None without it."""
+    return next((value.decode("latin-1")[:64] for name, value in headers if name == b"e2b-sandbox-id"), None)
 
 
 def parse_native(raw_path: bytes) -> Route:
@@ -83,7 +93,8 @@ def parse_host(host: str, raw_path: bytes) -> Route | None:
 def parse_headers(headers: Iterable[tuple[bytes, bytes]], raw_path: bytes) -> Route | None:
     """The route named by `E2b-Sandbox-Id` and `E2b-Sandbox-Port` (default: the agent); None without the first.
 
-    Header names must be in lower case. Raises NotFound for an id that cannot be one, InvalidArgument for a bad port.
+    Header names must be in lower case. Raises NotFound for an id that cannot be one or for an agent path that only the
+    daemon may call, InvalidArgument for a bad port.
     """
     sandbox_id = port = ""
     for name, value in headers:
@@ -93,6 +104,8 @@ def parse_headers(headers: Iterable[tuple[bytes, bytes]], raw_path: bytes) -> Ro
             port = value.decode("latin-1")
     if not sandbox_id:
         return None
+    if (not port or port == str(AGENT_PORT)) and _is_private(raw_path):
+        raise NotFound("this path of the agent is the daemon's own", path=raw_path.decode("latin-1")[:80])
     return Route(Door.E2B, _sandbox_id(sandbox_id), _port(port) if port else AGENT_PORT, raw_path)
 
 
