@@ -59,8 +59,8 @@ class Settings(BaseModel):
     cpu_overcommit: float = Field(64.0, ge=0.1, le=1000, description="Sum of CPU limits over the cores there are.")
     memory_reserve_mib: int = Field(512, ge=0, description="Memory that must stay free for a start, in MiB.")
     disk_reserve_mib: int = Field(2048, ge=0, description="Disk that must stay free for a start, in MiB.")
-    ready_slots: int = Field(8, ge=0, le=256, description="Network namespaces kept prepared.")
-    ready_layers: int = Field(4, ge=0, le=256, description="Writable disks kept prepared.")
+    ready_slots: int = Field(32, ge=0, le=256, description="Network namespaces kept prepared.")
+    ready_layers: int = Field(16, ge=0, le=256, description="Writable disks kept prepared.")
     subnet: IPv4Network | None = Field(None, description="Range of sandbox addresses; default: a free private one.")
     dns_servers: tuple[IPv4Address, ...] = Field(
         (), description="What sandboxes resolve names with; default: this machine's own name servers."

@@ -129,13 +129,16 @@ class LinuxMachine:
     async def release(self, prepared: Prepared) -> None:
         """See `Machine.release`."""
         id = prepared.id
+        layer = self._host.layers.get(id)
         async with CleanupStack() as undo:
-            # Last first: processes, then the mount they used, then what the mount used.
+            # Last first: processes, then the mount they used, then what the mount used. What the sandbox wrote last is
+            # dropped before the unmount, which would else write it all out for nobody.
             slot = self._used_slots.pop(id, None)
             if slot is not None:
                 undo.push("network slot", lambda: self._host.network.slots.release(slot))
-            undo.push("writable layer", lambda: self._host.layers.destroy(self._host.layers.get(id)))
+            undo.push("writable layer", lambda: self._host.layers.destroy(layer))
             undo.push("root file system", lambda: self._host.roots.unmount(id))
+            undo.push("unwritten data", lambda: asyncio.to_thread(self._host.layers.abandon, layer))
             undo.push("driver directory", lambda: self._remove_directory(id))
             undo.push("control group", lambda: self._host.cgroups.destroy(id))
 
@@ -146,6 +149,7 @@ class LinuxMachine:
             await host.cgroups.destroy(group)
         for root in host.roots.list_owned():
             if root not in keep:
+                await asyncio.to_thread(host.layers.abandon, host.layers.get(root))
                 await host.roots.unmount(root)
         for name in await asyncio.to_thread(_names, host.roots.directory):
             if name not in keep:
