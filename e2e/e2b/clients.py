@@ -59,7 +59,7 @@ def load() -> list[Client]:
 def install(client: Client) -> Path:
     """Install `client` from its lock file unless it is there; returns its home. CalledProcessError when that fails.
 
-    Where packages come from is the machine's configuration of pip and npm; the hashes of the lock hold whatever it says.
+    Where packages come from is the machine's configuration of pip and npm; the lock's hashes hold in any case.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / f".{client.name}.lock", "w") as lock:

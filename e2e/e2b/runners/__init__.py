@@ -1,1 +1,1 @@
-"""What runs inside an installed client and tries its methods: prints one JSON line a check, and knows nothing of pytest."""
+"""What runs inside an installed client and tries its methods: one JSON line a check, and nothing of pytest."""

@@ -41,7 +41,7 @@ CHECKS: list[Check] = []
 
 
 def check(*covers: str, later: bool = False, only: Flavour | None = None) -> Callable[[Body], Body]:
-    """Register a check of the methods named in `covers` ("files.read"). `later`: it must be refused as not there yet."""
+    """Register a check of the methods in `covers` ("files.read"). `later`: it must be refused as not there yet."""
 
     def register(body: Body) -> Body:
         flavours: tuple[Flavour, ...] = (only,) if only else ("sync", "async")

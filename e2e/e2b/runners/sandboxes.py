@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import os
+import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
 
 from e2e.e2b.runners.harness import Run, check, gather_stream, go
 
@@ -119,7 +121,7 @@ async def list_by_metadata_and_pages(run: Run) -> None:
         await go(sandbox.kill())
 
 
-def run_query(run: Run, values: dict[str, object]) -> object:
+def run_query(run: Run, values: Mapping[str, object]) -> object:
     return run.e2b.SandboxQuery(**values)
 
 
