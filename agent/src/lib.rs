@@ -16,6 +16,7 @@ pub mod process;
 pub mod router;
 pub mod server;
 pub mod state;
+pub mod sudo;
 pub mod time;
 pub mod users;
 pub mod wire;

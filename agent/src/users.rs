@@ -69,6 +69,50 @@ pub fn lookup(name: &str) -> Result<User, UserError> {
     find(name, &passwd, &group).ok_or_else(|| UserError::Unknown(name.to_owned()))
 }
 
+/// The user whose entry has the id `uid`; root always exists.
+pub fn with_uid(uid: u32) -> Result<User, UserError> {
+    from_entry(|user| user.uid == uid, || uid == 0, || uid.to_string())
+}
+
+/// The user whose entry has the name `name`, which is not taken for an id; root always exists.
+pub fn with_name(name: &str) -> Result<User, UserError> {
+    from_entry(|user| user.name == name, || name == "root", || name.to_owned())
+}
+
+fn from_entry(
+    fits: impl Fn(&User) -> bool,
+    is_root: impl Fn() -> bool,
+    wanted: impl Fn() -> String,
+) -> Result<User, UserError> {
+    let passwd = read(Path::new("/etc/passwd"))?;
+    let group = read(Path::new("/etc/group"))?;
+    let entry = passwd.lines().filter_map(parse_passwd).find(|user| fits(user));
+    let mut user = entry
+        .or_else(|| is_root().then(|| bare("root", 0, "/root")))
+        .ok_or_else(|| UserError::Unknown(wanted()))?;
+    add_groups(&mut user, &group);
+    Ok(user)
+}
+
+/// Names and ids of the groups `user` is in; a group without an entry is left out.
+pub fn groups_of(user: &User) -> Result<Vec<(String, u32)>, UserError> {
+    let group = read(Path::new("/etc/group"))?;
+    Ok(group
+        .lines()
+        .filter_map(|line| Some((line.split(':').next()?.to_owned(), parse_group(line)?.0)))
+        .filter(|(_, gid)| user.groups.contains(gid))
+        .collect())
+}
+
+/// The id of the group called `name`.
+pub fn group_id(name: &str) -> Result<Option<u32>, UserError> {
+    let group = read(Path::new("/etc/group"))?;
+    Ok(group
+        .lines()
+        .filter(|line| line.split(':').next() == Some(name))
+        .find_map(|line| Some(parse_group(line)?.0)))
+}
+
 /// The user named by `Authorization: Basic base64("user:")`; None without the header.
 pub fn basic_auth_user(headers: &HeaderMap) -> Result<Option<String>, UserError> {
     let Some(value) = headers.get(AUTHORIZATION) else {
@@ -124,6 +168,11 @@ fn find(name: &str, passwd: &str, group: &str) -> Option<User> {
         (None, Some(number)) => bare(name, number, "/"),
         (None, None) => return None,
     };
+    add_groups(&mut user, group);
+    Some(user)
+}
+
+fn add_groups(user: &mut User, group: &str) {
     for line in group.lines() {
         if let Some((gid, members)) = parse_group(line)
             && members.split(',').any(|member| member == user.name)
@@ -132,7 +181,6 @@ fn find(name: &str, passwd: &str, group: &str) -> Option<User> {
             user.groups.push(gid);
         }
     }
-    Some(user)
 }
 
 fn bare(name: &str, id: u32, home: &str) -> User {

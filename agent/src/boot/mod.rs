@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::state::Agent;
-use crate::{ENVD_VERSION, GENERATION, VERSION, log, process, server};
+use crate::{ENVD_VERSION, GENERATION, VERSION, log, process, server, sudo};
 
 /// Port the agent listens on, unless `ATOLL_AGENT_PORT` names another.
 pub const DEFAULT_PORT: u16 = 49983;
@@ -64,6 +64,9 @@ fn serve() -> io::Result<()> {
         let mut told = shutdown::listen()?;
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port()?))).await?;
         tokio::spawn(process::reap(children, Arc::clone(&agent)));
+        if let Some(calls) = sudo::listen()? {
+            tokio::spawn(sudo::serve(calls, Arc::clone(&agent)));
+        }
         log::info("boot", "serving", &[("port", listener.local_addr()?.port().into())]);
         let serving = tokio::spawn(server::serve(listener, Arc::clone(&agent)));
         told.wait().await;

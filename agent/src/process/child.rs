@@ -69,7 +69,7 @@ pub fn start(mut plan: Plan, wiring: &Wiring, user: Option<&User>) -> Result<Chi
                 .try_clone()
                 .map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))?;
             plan.stdio = [terminal.user.as_raw_fd(); 3];
-            plan.terminal = true;
+            plan.terminal = Some(terminal.user.as_raw_fd());
             let pid = clone::start(&plan)?;
             Ok(Child {
                 pid,

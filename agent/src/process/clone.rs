@@ -32,8 +32,8 @@ pub struct Plan {
     pub directory_optional: bool,
     /// Descriptors that become 0, 1 and 2; all at least 3.
     pub stdio: [RawFd; 3],
-    /// Whether descriptor 0 becomes the controlling terminal.
-    pub terminal: bool,
+    /// Descriptor that becomes the controlling terminal; None = there is none.
+    pub terminal: Option<RawFd>,
     /// User to become; None = stay.
     pub identity: Option<Identity>,
 }
@@ -205,7 +205,9 @@ unsafe fn execute(job: &Job<'_>) -> (Step, c_int) {
                 return (Step::Setup, errno());
             }
         }
-        if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+        if let Some(terminal) = plan.terminal
+            && libc::ioctl(terminal, libc::TIOCSCTTY, 0) < 0
+        {
             return (Step::Setup, errno());
         }
         if let Some(limit) = job.file_limit {
@@ -289,7 +291,7 @@ mod tests {
             directory: c("/"),
             directory_optional: false,
             stdio,
-            terminal: false,
+            terminal: None,
             identity: None,
         }
     }

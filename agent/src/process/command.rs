@@ -37,7 +37,7 @@ pub fn plan(
         directory: to_c("process.cwd", &directory.to_string_lossy())?,
         directory_optional: asked.is_none(),
         stdio: [-1; 3],
-        terminal: false,
+        terminal: None,
         identity,
     })
 }

@@ -26,6 +26,7 @@ mod table;
 mod terminal;
 
 pub use clone::remember_file_limit;
+pub(crate) use clone::{CloneError, Identity, Plan, Step, start as start_plan};
 pub use environment::{DEFAULT_PATH, PROTECTED, check as check_variable};
 pub use limit::limit;
 pub use reaper::{listen, reap};

@@ -31,9 +31,15 @@ impl Table {
 
     /// Adds a process that was just started; the receiver gets its wait status.
     pub(super) fn add(&self, process: &Arc<Process>) -> oneshot::Receiver<WaitStatus> {
-        let (sender, receiver) = oneshot::channel();
-        self.exits().insert(process.pid, sender);
+        let receiver = self.expect(process.pid);
         self.processes().push(Arc::clone(process));
+        receiver
+    }
+
+    /// Gets the wait status of a child that was just started and is not in the table.
+    pub(crate) fn expect(&self, pid: Pid) -> oneshot::Receiver<WaitStatus> {
+        let (sender, receiver) = oneshot::channel();
+        self.exits().insert(pid, sender);
         receiver
     }
 

@@ -8,6 +8,7 @@ from atolld.foundation.units import MIB
 from atolld.runtime.driver import LaunchSpec
 
 AGENT_PATH = "/.atoll/agent"
+SUDO_PATH = "/usr/bin/sudo"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Capabilities over the guest's own kernel (gVisor's), which is why there may be many: root in the guest can mount,
@@ -41,8 +42,10 @@ CAPABILITIES = (
 OPEN_FILES = 65536
 
 
-def bundle(spec: LaunchSpec) -> dict[str, object]:
+def bundle(spec: LaunchSpec, *, agent_sudo: bool = False) -> dict[str, object]:
     """The `config.json` of a sandbox.
+
+    `agent_sudo`: the agent takes the place of the image's `/usr/bin/sudo`, which must be a regular file.
 
     There is no `linux.resources`: the node has set the limits on the cgroup, and runsc leaves a cgroup that exists as
     it is. runsc reads from it how many CPUs and how much memory the guest is to see.
@@ -52,7 +55,7 @@ def bundle(spec: LaunchSpec) -> dict[str, object]:
         "process": {
             "user": {"uid": 0, "gid": 0},
             "args": [AGENT_PATH],
-            "env": environment(spec.env),
+            "env": environment(dict(spec.env) | ({"ATOLL_SUDO": "1"} if agent_sudo else {})),
             "cwd": "/",
             "noNewPrivileges": False,
             "capabilities": {kind: list(CAPABILITIES) for kind in ("bounding", "effective", "permitted")},
@@ -60,7 +63,7 @@ def bundle(spec: LaunchSpec) -> dict[str, object]:
         },
         "root": {"path": str(spec.rootfs), "readonly": False},
         "hostname": spec.hostname,
-        "mounts": mounts(spec),
+        "mounts": mounts(spec) + ([agent_mount(spec, SUDO_PATH)] if agent_sudo else []),
         "linux": {
             "namespaces": [
                 {"type": "pid"},
@@ -99,5 +102,10 @@ def mounts(spec: LaunchSpec) -> list[dict[str, object]]:
             "source": "shm",
             "options": ["nosuid", "nodev", "mode=1777", f"size={shm_bytes}"],
         },
-        {"destination": AGENT_PATH, "type": "bind", "source": str(spec.agent), "options": ["bind", "ro", "nosuid"]},
+        agent_mount(spec, AGENT_PATH),
     ]
+
+
+def agent_mount(spec: LaunchSpec, destination: str) -> dict[str, object]:
+    """The agent's program, read-only, at `destination`."""
+    return {"destination": destination, "type": "bind", "source": str(spec.agent), "options": ["bind", "ro", "nosuid"]}

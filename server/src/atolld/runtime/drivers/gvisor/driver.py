@@ -23,7 +23,7 @@ from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Overhead, Pow
 from atolld.runtime.drivers.gvisor import limits, state
 from atolld.runtime.drivers.gvisor.arguments import Runsc, config_file, error_log, panic_log
 from atolld.runtime.drivers.gvisor.binary import read_binary
-from atolld.runtime.drivers.gvisor.bundle import bundle
+from atolld.runtime.drivers.gvisor.bundle import SUDO_PATH, bundle
 from atolld.runtime.drivers.gvisor.probe import Probe, probe
 from atolld.runtime.drivers.gvisor.settings import GvisorSettings
 from atolld.runtime.killing import kill_sandbox
@@ -67,7 +67,7 @@ class GvisorDriver:
         return self._fingerprint
 
     async def create(self, spec: LaunchSpec) -> Handle:
-        await self._ready()
+        runsc, _ = await self._ready()
         try:
             descriptor = os.open(
                 config_file(spec.directory), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -75,7 +75,9 @@ class GvisorDriver:
         except FileExistsError:
             raise AlreadyExists(f"sandbox {spec.id} exists already in {spec.directory}") from None
         with os.fdopen(descriptor, "w") as file:
-            json.dump(bundle(spec), file)
+            # Without set-user-id bits the image's sudo refuses; the agent's works by asking PID 1.
+            agent_sudo = not runsc.binary.has("allow-suid") and has_sudo(spec.rootfs)
+            json.dump(bundle(spec, agent_sudo=agent_sudo), file)
         keep_tmp_on_disk(spec.rootfs)
         return Record(spec.id, spec.directory, spec.log, spec.resources).to_handle(NAME)
 
@@ -223,6 +225,16 @@ def keep_tmp_on_disk(rootfs: Path) -> None:
             os.mkdir(".X11-unix", 0o755, dir_fd=descriptor)
     finally:
         os.close(descriptor)
+
+
+def has_sudo(rootfs: Path) -> bool:
+    """Whether the image has its sudo where ours can take its place: a regular file, by no symbolic link."""
+    path = rootfs
+    for name in SUDO_PATH.strip("/").split("/"):
+        path /= name
+        if path.is_symlink():
+            return False
+    return path.is_file()
 
 
 def offer(pids: Iterable[int]) -> None:
