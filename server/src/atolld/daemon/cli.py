@@ -17,6 +17,7 @@ from typing import TextIO, TypeVar
 import uvloop
 
 from atolld.api.app import create_app
+from atolld.api.e2b.app import create_e2b_app
 from atolld.control.keys import Keys
 from atolld.control.projects import Projects
 from atolld.daemon import background, doctor, logs
@@ -84,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true")
     check.set_defaults(run=_doctor)
 
-    commands.add_parser("openapi", help="print the API's specification").set_defaults(run=_openapi)
+    openapi = commands.add_parser("openapi", help="print an API's specification")
+    openapi.add_argument("dialect", nargs="?", choices=("native", "e2b"), default="native")
+    openapi.set_defaults(run=_openapi)
     return parser
 
 
@@ -212,13 +215,14 @@ def _doctor(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0 if ok else 1
 
 
-def _openapi(_settings: Settings, _arguments: argparse.Namespace) -> None:
-    _say(specification())
+def _openapi(_settings: Settings, arguments: argparse.Namespace) -> None:
+    _say(specification(arguments.dialect))
 
 
-def specification() -> str:
-    """The native API's OpenAPI document as it is frozen in spec/openapi/native.json."""
-    return json.dumps(create_app(None).openapi(), indent=2, sort_keys=True)
+def specification(dialect: str = "native") -> str:
+    """The OpenAPI document of `native` or `e2b`, as it is frozen in spec/openapi."""
+    app = create_app(None) if dialect == "native" else create_e2b_app(None)
+    return json.dumps(app.openapi(), indent=2, sort_keys=True)
 
 
 def _on_database(settings: Settings, work: Callable[[Keys, Projects], Awaitable[T]]) -> T:

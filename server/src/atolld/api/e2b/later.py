@@ -30,8 +30,11 @@ OF_A_SANDBOX = {
     "POST /sandboxes/{id}/snapshots": SNAPSHOTS,
 }
 
+# Fixed paths before those with an id in the same place.
 LATER = {
     "GET /snapshots": SNAPSHOTS,
+    "POST /templates/tags": TAGS,
+    "DELETE /templates/tags": TAGS,
     "POST /templates": BUILDS,
     "POST /v2/templates": BUILDS,
     "POST /v3/templates": BUILDS,
@@ -44,8 +47,6 @@ LATER = {
     "GET /templates/{id}/files/{hash}": BUILDS,
     "GET /templates/{id}/builds/{build}/status": BUILDS,
     "GET /templates/{id}/builds/{build}/logs": BUILDS,
-    "POST /templates/tags": TAGS,
-    "DELETE /templates/tags": TAGS,
     "GET /templates/{id}/tags": TAGS,
     "GET /templates/{id}/tags/count": TAGS,
     "GET /templates/{id}/tags/exists": TAGS,

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from atolld.api.e2b.later import LATER, OF_A_SANDBOX
+
+from .conftest import E2b
+
+DOCS = Path(__file__).parents[4] / "docs" / "e2b.md"
+
+
+@pytest.mark.parametrize("operation", sorted(LATER | OF_A_SANDBOX))
+async def test_it_says_that_it_is_not_there_and_why(e2b: E2b, operation: str) -> None:
+    method, path = operation.split(" ")
+    id = (await e2b.create())["sandboxID"] if operation in OF_A_SANDBOX else "x"
+    response = await e2b.http.request(method, re.sub(r"\{\w+\}", id, path))
+    assert response.status_code == 501 and response.headers["should-retry"] == "false"
+    assert response.json() == {"code": 501, "message": (LATER | OF_A_SANDBOX)[operation]}
+
+
+async def test_ids_with_slashes_are_one_segment(e2b: E2b) -> None:
+    assert (await e2b.error("DELETE", "/templates/t%2Fx%3Adefault"))[0] == 501
+    assert (await e2b.error("DELETE", "/templates/t/x"))[0] == 404
+
+
+async def test_a_path_of_nobody(e2b: E2b) -> None:
+    assert (await e2b.error("GET", "/nothing/here"))[0] == 404
+    assert (await e2b.error("PUT", "/teams"))[0] == 405
+
+
+def test_the_documentation_lists_all_of_them() -> None:
+    listed = set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`]+)` \|", DOCS.read_text("utf-8"), re.MULTILINE))
+    assert listed == set(LATER | OF_A_SANDBOX)
