@@ -139,11 +139,14 @@ class Internal(AtollError):
 
 
 def all_error_types() -> list[type[AtollError]]:
-    """Every class of the tree, base first; for tables that must cover all of them."""
+    """Every class of the tree, base first; for tables that must cover all of them.
+
+    Classes of other modules are left out: a part may refine a kind for itself, but not add a code.
+    """
     found: list[type[AtollError]] = []
     queue: list[type[AtollError]] = [AtollError]
     while queue:
         kind = queue.pop(0)
         found.append(kind)
-        queue.extend(kind.__subclasses__())
+        queue.extend(one for one in kind.__subclasses__() if one.__module__ == __name__)
     return found
