@@ -62,3 +62,12 @@ async def test_the_first_reason_to_give_up_counts() -> None:
     live.give_up(EndReason.SHUTDOWN, "second")
     assert live.abort is not None
     assert (live.abort.reason, live.abort.message) == (EndReason.KILLED, "first")
+
+
+async def test_a_sandbox_is_found_by_its_agents_token_as_long_as_it_lives() -> None:
+    table, live = LiveTable(), _live(S.RUNNING)
+    assert table.by_token("token") is None
+    table.add(live)
+    assert (table.by_token("token"), table.by_token("tok"), table.by_token("")) == (live.id, None, None)
+    table.remove(live)
+    assert table.by_token("token") is None

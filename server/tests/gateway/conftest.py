@@ -44,6 +44,9 @@ class FakeDirectory:
     def __init__(self) -> None:
         self.endpoints: dict[str, FakeEndpoint] = {}
 
+    def by_token(self, agent_token: str, /) -> SandboxId | None:
+        return next((SandboxId(id) for id, one in self.endpoints.items() if one.agent_token == agent_token), None)
+
     def endpoint(self, sandbox_id: SandboxId, /) -> FakeEndpoint | None:
         return self.endpoints.get(sandbox_id)
 

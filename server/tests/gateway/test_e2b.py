@@ -14,7 +14,7 @@ from atolld.foundation.ids import SandboxId
 from atolld.gateway.e2b import admit, refuse
 from atolld.gateway.route import Door, Route
 
-from .conftest import ID, TOKEN, Edge, FakeEndpoint
+from .conftest import ID, TOKEN, Edge, FakeEndpoint, answer
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 OPEN = FakeEndpoint("10.0.0.2")
@@ -106,3 +106,16 @@ async def test_what_is_refused(edge: Edge, headers: list[str], path: str, status
     told = json.loads(body)
     assert (got, told["code"]) == (status, status) and message in told["message"]
     assert edge.sandbox.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "status"), [(TOKEN, "/x", 200), (TOKEN, "/init", 404), ("wrong", "/x", 502), ("", "/x", 502)]
+)
+async def test_the_agents_token_leads_to_it(edge: Edge, token: str, path: str, status: int) -> None:
+    edge.sandbox.script = answer(OK)
+    client = await edge.client()
+    client.request("GET", path, f"x-access-token: {token}", key="")
+    got, _, body = await client.response()
+    assert got == status
+    if status == 502:
+        assert json.loads(body) == {"sandboxId": "", "message": "The sandbox was not found", "code": 502}

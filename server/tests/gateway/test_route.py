@@ -1,7 +1,7 @@
 import pytest
 
 from atolld.foundation.errors import InvalidArgument, NotFound
-from atolld.gateway.route import Door, Route, is_native, parse_headers, parse_host, parse_native
+from atolld.gateway.route import Door, Route, is_data_plane, is_native, parse_headers, parse_host, parse_native
 
 ID = "i0000000000000000000"
 BASE = f"/v1/sandboxes/{ID}"
@@ -108,3 +108,27 @@ def test_headers() -> None:
         parse_headers([(b"e2b-sandbox-id", b"../x")], b"/p")
     with pytest.raises(InvalidArgument):
         parse_headers([id, (b"e2b-sandbox-port", b"ssh")], b"/p")
+
+
+@pytest.mark.parametrize(
+    "path, headers, expected",
+    [
+        ("/health", {"e2b-sandbox-id": ID}, True),
+        ("/sandboxes", {"e2b-sandbox-id": ID}, True),
+        ("/files", {"e2b-sandbox-id": ID, "x-api-key": "k"}, True),
+        # An SDK of 2.21 says where it is about to connect to.
+        (f"/sandboxes/{ID}/connect", {"e2b-sandbox-id": ID, "e2b-sandbox-port": "49983", "x-api-key": "k"}, False),
+        (f"/v2/sandboxes/{ID}", {"e2b-sandbox-id": ID, "x-api-key": "k"}, False),
+        # A program in a sandbox may have such paths and keys of its own.
+        (f"/sandboxes/{ID}", {"e2b-sandbox-id": ID, "e2b-sandbox-port": "8000", "x-api-key": "k"}, True),
+        ("/sandboxesx", {"e2b-sandbox-id": ID, "x-api-key": "k"}, True),
+        ("/process.Process/Start", {"x-access-token": "t"}, True),
+        ("/sandboxes", {"x-access-token": "t", "x-api-key": "k"}, False),
+        ("/sandboxes", {"x-api-key": "k"}, False),
+        (f"{BASE}/agent/files", {"x-api-key": "k"}, True),
+        (BASE, {}, False),
+    ],
+)
+def test_what_is_for_a_sandbox(path: str, headers: dict[str, str], expected: bool) -> None:
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    assert is_data_plane(path.encode(), pairs) is expected

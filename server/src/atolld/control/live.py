@@ -7,6 +7,7 @@ first. `Live.sandbox` is replaced only while `Live.lock` is held.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -93,6 +94,7 @@ class LiveTable:
 
     def __init__(self) -> None:
         self._all: dict[SandboxId, Live] = {}
+        self._by_token: dict[bytes, SandboxId] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -103,15 +105,21 @@ class LiveTable:
     def add(self, live: Live) -> None:
         """Enter a sandbox."""
         self._all[live.id] = live
+        self._by_token[_digest(live.sandbox.agent_token)] = live.id
 
     def remove(self, live: Live) -> None:
         """Take out a sandbox that has ended and wake who waits for that."""
         self._all.pop(live.id, None)
+        self._by_token.pop(_digest(live.sandbox.agent_token), None)
         live.gone.set()
 
     def find(self, id: SandboxId) -> Live | None:
         """The sandbox, if it is live."""
         return self._all.get(id)
+
+    def by_token(self, agent_token: str) -> SandboxId | None:
+        """The sandbox whose agent has this token."""
+        return self._by_token.get(_digest(agent_token))
 
     def get(self, project_id: ProjectId, id: SandboxId) -> Live:
         """Raises NotFound when it is not live or not of this project: a caller cannot tell which."""
@@ -152,6 +160,11 @@ class LiveTable:
             key = (live.state, live.sandbox.spec.runtime)
             counts[key] = counts.get(key, 0) + 1
         return counts
+
+
+def _digest(token: str) -> bytes:
+    # Looked up by its hash, so that the time a look-up takes tells nothing about a token.
+    return hashlib.sha256(token.encode()).digest()
 
 
 def gone(id: SandboxId) -> NotFound:

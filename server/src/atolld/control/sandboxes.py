@@ -261,6 +261,10 @@ class Sandboxes:
         """Where the sandbox's agent answers; None when it is not live or not up yet."""
         return self._table.endpoint(sandbox_id)
 
+    def by_token(self, agent_token: str, /) -> SandboxId | None:
+        """The live sandbox whose agent has this token."""
+        return self._table.by_token(agent_token)
+
     def last_phases(self, id: SandboxId) -> Mapping[str, float]:
         """Where the time of its create went, in seconds, in order; empty when it is not live or was recovered."""
         live = self._table.find(id)

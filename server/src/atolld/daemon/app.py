@@ -206,6 +206,10 @@ class _LateDirectory:
 
     sandboxes: Sandboxes
 
+    def by_token(self, agent_token: str, /) -> SandboxId | None:
+        """See `atolld.gateway.directory.Directory`."""
+        return self.sandboxes.by_token(agent_token)
+
     def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
         """See `atolld.gateway.directory.Directory`."""
         return self.sandboxes.endpoint(sandbox_id)

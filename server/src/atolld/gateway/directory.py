@@ -46,6 +46,10 @@ class Endpoint(Protocol):
 class Directory(Protocol):
     """Knows every live sandbox, from memory."""
 
+    def by_token(self, agent_token: str, /) -> SandboxId | None:
+        """The live sandbox whose agent has this token."""
+        ...
+
     def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
         """None when no live sandbox has this id."""
         ...

@@ -20,7 +20,7 @@ from atolld.gateway.errors import UpstreamBroken
 from atolld.gateway.headers import Client, request_head, response_headers, secret_of, upgrade_of
 from atolld.gateway.pool import Pool
 from atolld.gateway.relay import relay
-from atolld.gateway.route import Door, Route, named_by_header, parse_headers, parse_native
+from atolld.gateway.route import Door, Route, is_native, named_by_header, parse_headers, parse_native, to_agent_of
 from atolld.gateway.server import EXTENSION, Wire
 from atolld.gateway.upstream import ResponseHead, UpstreamConnection
 
@@ -63,7 +63,7 @@ class Gateway:
         wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
         exchange: _Exchange | None = None
         try:
-            route = parse_headers(scope["headers"], scope["raw_path"]) or parse_native(scope["raw_path"])
+            route = self._route(scope)
             endpoint = await self._admit(scope, route)
             exchange = _Exchange(scope, receive, send, route, endpoint, self._directory, self.pool, request_id, wire)
             await exchange.run()
@@ -87,10 +87,23 @@ class Gateway:
             log.info("a stream broke: %s", error.message)
             _cut(scope.get("extensions", {}).get(EXTENSION))
             return
-        sandbox_id = named_by_header(scope["headers"])
-        answer = refuse(error, sandbox_id, request_id) if sandbox_id is not None else self._render(error, request_id)
+        if is_native(scope["raw_path"]) and named_by_header(scope["headers"]) is None:
+            answer = self._render(error, request_id)
+        else:
+            answer = refuse(error, named_by_header(scope["headers"]) or "", request_id)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _route(self, scope: Scope) -> Route:
+        headers, path = scope["headers"], scope["raw_path"]
+        route = parse_headers(headers, path)
+        if route is not None or is_native(path):
+            return route or parse_native(path)
+        token = next((value for name, value in headers if name == b"x-access-token"), b"")
+        sandbox_id = self._directory.by_token(token.decode("latin-1"))
+        if sandbox_id is None:
+            raise NotFound("The sandbox was not found")
+        return to_agent_of(sandbox_id, path)
 
     async def _admit(self, scope: Scope, route: Route) -> Endpoint:
         if route.door is Door.E2B:

@@ -15,6 +15,9 @@ AGENT_PORT = 49983
 
 _NATIVE = re.compile(rb"/v1/sandboxes/([^/]*)/(agent|ports)(?:/(.*))?", re.DOTALL)
 _HOST = re.compile(r"(\d{1,5})-([a-z][0-9a-z]{19})\.[a-z0-9.-]+(?::\d+)?", re.IGNORECASE)
+_OF_THE_API = re.compile(rb"/(?:v2/)?sandboxes(?:/|$)")
+_AGENT_PORT = b"%d" % AGENT_PORT
+_TELLING = frozenset((b"e2b-sandbox-id", b"e2b-sandbox-port", b"x-api-key", b"x-access-token"))
 _UNSAFE_TARGET = re.compile(rb"[\x00-\x20\x7f-\xff]")
 
 
@@ -48,8 +51,16 @@ def is_native(raw_path: bytes) -> bool:
 
 
 def is_data_plane(raw_path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request is for a sandbox, by its headers or its path; cheap, asked for every request."""
-    return named_by_header(headers) is not None or is_native(raw_path)
+    """Whether a request is for a sandbox, by its headers or its path; cheap, asked for every request.
+
+    Old SDKs of E2B's name a sandbox in a request of the API itself (2.21: connect), and name none, but send the agent's
+    token, in those for the sandbox after it.
+    """
+    seen = {name: value for name, value in headers if name in _TELLING}
+    if b"e2b-sandbox-id" in seen:
+        to_agent = seen.get(b"e2b-sandbox-port", _AGENT_PORT) == _AGENT_PORT
+        return not (to_agent and b"x-api-key" in seen and _OF_THE_API.match(raw_path))
+    return is_native(raw_path) or (b"x-access-token" in seen and b"x-api-key" not in seen)
 
 
 def named_by_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -105,8 +116,20 @@ def parse_headers(headers: Iterable[tuple[bytes, bytes]], raw_path: bytes) -> Ro
     if not sandbox_id:
         return None
     if (not port or port == str(AGENT_PORT)) and _is_private(raw_path):
-        raise NotFound("this path of the agent is the daemon's own", path=raw_path.decode("latin-1")[:80])
+        raise private(raw_path)
     return Route(Door.E2B, _sandbox_id(sandbox_id), _port(port) if port else AGENT_PORT, raw_path)
+
+
+def to_agent_of(sandbox_id: SandboxId, raw_path: bytes) -> Route:
+    """The route to the agent of a sandbox that was found by its token. Raises NotFound for paths of the daemon only."""
+    if _is_private(raw_path):
+        raise private(raw_path)
+    return Route(Door.E2B, sandbox_id, AGENT_PORT, raw_path)
+
+
+def private(raw_path: bytes) -> NotFound:
+    """The error for a path of the agent that only the daemon may call."""
+    return NotFound("this path of the agent is the daemon's own", path=raw_path.decode("latin-1")[:80])
 
 
 def _sandbox_id(text: str) -> SandboxId:
