@@ -74,11 +74,29 @@ LATER = {
     "GET /teams/{id}/metrics/max": TEAM_METRICS,
 }
 
+# Asked for with a volume's own token, which nobody has: refused without looking at it.
+WITHOUT_A_KEY = {
+    "GET /volumecontent/{id}/path": VOLUMES,
+    "PATCH /volumecontent/{id}/path": VOLUMES,
+    "DELETE /volumecontent/{id}/path": VOLUMES,
+    "GET /volumecontent/{id}/dir": VOLUMES,
+    "POST /volumecontent/{id}/dir": VOLUMES,
+    "GET /volumecontent/{id}/file": VOLUMES,
+    "PUT /volumecontent/{id}/file": VOLUMES,
+}
+
 Handler = Callable[..., Coroutine[Any, Any, None]]
 
 
 def _refusal(reason: str) -> Handler:
     async def refuse(_caller: Caller) -> None:
+        raise Unimplemented(reason)
+
+    return refuse
+
+
+def _refusal_without_a_key(reason: str) -> Handler:
+    async def refuse() -> None:
         raise Unimplemented(reason)
 
     return refuse
@@ -95,6 +113,9 @@ def _refusal_of_a_sandbox(reason: str) -> Handler:
 for operation, reason in LATER.items():
     method, path = operation.split(" ")
     router.add_api_route(path, _refusal(reason), methods=[method], include_in_schema=False)
+for operation, reason in WITHOUT_A_KEY.items():
+    method, path = operation.split(" ")
+    router.add_api_route(path, _refusal_without_a_key(reason), methods=[method], include_in_schema=False)
 for operation, reason in OF_A_SANDBOX.items():
     method, path = operation.split(" ")
     router.add_api_route(path, _refusal_of_a_sandbox(reason), methods=[method], include_in_schema=False)

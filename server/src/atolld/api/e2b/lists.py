@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -33,7 +34,8 @@ async def filters_of(
         states=RUNNING,
         metadata=metadata_filter(metadata),
         template=template,
-        started_after=None if startedAfter is None else startedAfter.timestamp(),
+        # Here a sandbox started at that very time counts.
+        started_after=None if startedAfter is None else math.nextafter(startedAfter.timestamp(), 0),
         order=order,
     )
 
