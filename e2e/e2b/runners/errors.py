@@ -45,7 +45,7 @@ async def a_template_that_is_not_there(run: Run) -> None:
 
 @check("Sandbox.create")
 async def a_life_beyond_the_limit(run: Run) -> None:
-    await run.raises("SandboxException", lambda: run.Sandbox.create(timeout=10_000_000), "400", "Timeout cannot be")
+    await run.raises("SandboxException", lambda: run.Sandbox.create(timeout=40_000_000), "400", "Timeout cannot be")
 
 
 @check("commands.run", "files.read", "Sandbox.is_running")

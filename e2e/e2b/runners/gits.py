@@ -113,4 +113,4 @@ async def git_errors(run: Run) -> None:
     git, path = await repository(run)
     await run.raises("CommandExitException", lambda: git.clone("/no/such/repository", f"{path}-x"))
     await run.raises("GitUpstreamException", lambda: git.pull(path))
-    await run.raises("InvalidArgumentException", lambda: git.push(path, username="only-a-name"))
+    await run.raises("CommandExitException", lambda: git.push(path), "No configured push destination")

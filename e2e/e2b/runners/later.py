@@ -42,7 +42,7 @@ async def list_snapshots(run: Run) -> None:
 
 @check("Sandbox.delete_snapshot", later=True)
 async def delete_snapshot(run: Run) -> None:
-    await go(run.Sandbox.delete_snapshot("some/snapshot:default"))
+    await go(run.Sandbox.delete_snapshot("some-snapshot"))
 
 
 @check("Sandbox.create", later=True)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-from e2e.e2b.runners.commands import stream_asynchronously
+from e2e.e2b.runners.commands import stream
 from e2e.e2b.runners.harness import Run, check, go
 
 
 async def open_pty(run: Run, seen: list[bytes], **options: Any) -> Any:
-    size = run.e2b.PtySize(rows=24, cols=80) if hasattr(run.e2b, "PtySize") else pty_size(24, 80)
     if run.flavour == "async":
         options["on_data"] = seen.append
-    return await go(run.sb.pty.create(size=size, **options))
+    return await go(run.sb.pty.create(size=pty_size(24, 80), **options))
 
 
 def pty_size(rows: int, cols: int) -> Any:
-    import importlib
-
     return importlib.import_module("e2b.sandbox.commands.command_handle").PtySize(rows=rows, cols=cols)
 
 
@@ -56,7 +54,12 @@ async def kill_a_terminal(run: Run) -> None:
     handle = await open_pty(run, [])
     assert handle.pid in [one.pid for one in await go(run.sb.commands.list())]
     assert await go(run.sb.pty.kill(handle.pid)) is True
-    assert await go(run.sb.pty.kill(handle.pid)) is False
+
+    async def over() -> bool:
+        return await go(run.sb.pty.kill(handle.pid)) is False
+
+    # A signal finds a process until its end was noticed.
+    await run.until(over, 5)
     await run.raises("CommandExitException", handle.wait)
 
 
@@ -78,10 +81,7 @@ async def typing_as_a_stream(run: Run) -> None:
     seen: list[bytes] = []
     handle = await open_pty(run, seen)
     keys = [b"echo str", b"eamed:$((1", b"+1))\n", b"exit\n"]
-    if run.flavour == "sync":
-        run.sb.pty.stream_input(handle.pid, keys)
-    else:
-        await stream_asynchronously(run.sb.pty, handle.pid, keys)
+    await stream(run, run.sb.pty, handle.pid, keys)
     assert "streamed:2" in await finish(run, handle, seen)
 
 

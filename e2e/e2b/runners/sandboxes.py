@@ -143,9 +143,9 @@ async def list_in_order(run: Run) -> None:
     query = run_query(run, {"metadata": {"mark": mark}})
     ascending = await go(run.Sandbox.list(query=query, order="asc").next_items())
     assert [item.sandbox_id for item in ascending] == [one.sandbox_id for one in made]
-    after = run_query(run, {"metadata": {"mark": mark}, "started_after": ascending[0].started_at})
-    later = await go(run.Sandbox.list(query=after).next_items())
-    assert [item.sandbox_id for item in later] == [made[1].sandbox_id]
+    after = run_query(run, {"metadata": {"mark": mark}, "started_after": ascending[1].started_at})
+    younger = await go(run.Sandbox.list(query=after).next_items())
+    assert [item.sandbox_id for item in younger] == [made[1].sandbox_id], "started_after means at that time or later"
     by_template = run_query(run, {"metadata": {"mark": mark}, "template": "no-such-template"})
     assert await go(run.Sandbox.list(query=by_template).next_items()) == []
     for sandbox in made:

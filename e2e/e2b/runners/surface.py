@@ -13,6 +13,7 @@ CLASSES = (
     ("Sandbox", "e2b", "{A}Sandbox"),
     ("commands", "e2b.sandbox_{f}.commands.command", "Commands"),
     ("CommandHandle", "e2b", "{A}CommandHandle"),
+    ("CommandInputHandle", "e2b.sandbox_{f}.commands.command_input_handle", "{A}CommandInputHandle"),
     ("pty", "e2b.sandbox_{f}.commands.pty", "Pty"),
     ("files", "e2b.sandbox_{f}.filesystem.filesystem", "Filesystem"),
     ("WatchHandle", "e2b", "{A}WatchHandle"),

@@ -8,7 +8,7 @@ later(['Sandbox.betaPause'], 'pause_in_its_former_spelling', () => run.sb.betaPa
 later(['Sandbox.fork'], 'fork', () => run.sb.fork())
 later(['Sandbox.createSnapshot'], 'create_snapshot', () => run.sb.createSnapshot())
 later(['Sandbox.listSnapshots', 'SnapshotPaginator.nextItems'], 'list_snapshots', () => run.sb.listSnapshots().nextItems())
-later(['Sandbox.deleteSnapshot'], 'delete_snapshot', () => Sandbox.deleteSnapshot('some/snapshot:default'))
+later(['Sandbox.deleteSnapshot'], 'delete_snapshot', () => Sandbox.deleteSnapshot('some-snapshot'))
 later(['Sandbox.create'], 'create_with_a_volume', () => run.create({ volumeMounts: { '/mnt/data': 'some-volume' } }))
 later(['Sandbox.create'], 'create_that_pauses_at_its_end', () => run.create({ lifecycle: { onTimeout: 'pause' } }))
 
