@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from atolld.core.network import NetworkPolicy
+from atolld.foundation.aio import spawn
 from atolld.host import conntrack, libnftables
 from atolld.host.instance import Instance
 from atolld.host.netlink import host_networks
@@ -35,7 +36,7 @@ PORT = 18080
 
 # One process per namespace: it does what its lines say and answers one line each.
 PROBE = """
-import json, select, socket, sys, threading
+import json, select, socket, sys, threading, time
 kept = {}
 def echo(s):
     def serve(c):
@@ -88,6 +89,13 @@ def run(do, host=None, port=None, name=None, text=None, source=None, count=0):
             try: kept[i] = socket.create_connection((host, port), timeout=0.15); opened += 1
             except OSError: break
         return opened
+    if do == "drip":
+        # To several hosts in turn, a datagram every 2 ms, each with its number.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as u:
+            for n in range(count):
+                for to in host: u.sendto(("%s %d" % (to, n)).encode(), (to, port))
+                time.sleep(0.002)
+        return True
     if do == "ipv6":
         with socket.create_server(("::1", 0), family=socket.AF_INET6): return "has ipv6"
     if do == "seen": return seen
@@ -329,6 +337,26 @@ async def test_precedence(world: World, policy: NetworkPolicy, first: bool, seco
     assert [*found, await world.in_a.reaches(RESOLVER, 53)] == [first, second, names]
     assert await world.in_b.reaches(SECOND)
     assert await world.on_host.reaches(world.b.address)
+
+
+async def test_a_change_leaves_no_gap(world: World) -> None:
+    """Whatever is allowed before and after a change always passes, and whatever is denied before and after never."""
+    policies = [
+        NetworkPolicy.of(internet=False, allow_out=[INTERNET]),
+        NetworkPolicy.of(deny_out=[SECOND]),
+        NetworkPolicy.of(allow_out=[INTERNET], deny_out=["203.0.113.0/24", "9.0.0.0/8"]),
+        NetworkPolicy.of(allow_out=[INTERNET], deny_out=["0.0.0.0/0", SECOND]),
+    ]
+    await world.pool.set_egress(world.a, Egress.of(policies[0]))
+    drip = spawn(world.in_a.do("drip", host=[INTERNET, SECOND], port=PORT, count=400), name="drip")
+    changes = 0
+    while not drip.done():
+        changes += 1
+        await world.pool.set_egress(world.a, Egress.of(policies[changes % len(policies)]))
+    seen = {text for text, _ in await world.in_internet.do("seen")}
+    assert changes >= 8
+    assert [text for text in seen if text.startswith(SECOND)] == []
+    assert {f"{INTERNET} {n}" for n in range(400)} <= seen
 
 
 async def test_a_denied_peer_is_cut_off_in_both_directions(world: World) -> None:
