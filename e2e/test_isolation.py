@@ -50,6 +50,12 @@ def host_addresses() -> list[str]:
         probe.close()
 
 
+def as_root(sandbox: Sandbox) -> Sandbox:
+    """The sandbox, after a proof that `sudo` makes root there: a refused sudo would look like a closed door."""
+    assert sandbox.run("sudo id -u").stdout.strip() == "0"
+    return sandbox
+
+
 def test_the_kernel_is_the_guests(gvisor: Sandbox) -> None:
     release = gvisor.run("uname -r").stdout.strip()
     assert release != platform.release()
@@ -61,6 +67,7 @@ def test_host_files_and_processes_are_out_of_sight(daemon: Daemon, client: Confi
     marker = daemon.state_dir / "host-secret"
     marker.write_text("top")
     with Sandbox.create(runtime=runtime, config=client) as sb:
+        as_root(sb)
         assert sb.run(f"sudo cat {marker}").exit_code != 0
         assert sb.run("sudo find / -xdev -name host-secret").stdout == ""
         pids = [int(name) for name in sb.run("ls /proc").stdout.split() if name.isdigit()]
@@ -102,9 +109,19 @@ def test_the_agent_is_closed_to_who_has_no_token(gvisor: Sandbox) -> None:
     assert gvisor.run(["python3", "-c", code]).stdout.strip() == "401"
 
 
-def test_the_agent_binary_cannot_be_changed(gvisor: Sandbox) -> None:
+def test_the_agent_binary_cannot_be_changed(client: Config, gvisor: Sandbox) -> None:
+    as_root(gvisor)
+    before = gvisor.run("stat -c '%a %U %s' /.atoll/agent").stdout
+    # gVisor lets its root take the flag off; what counts is that the host does not.
+    gvisor.run("sudo mount -o remount,rw /.atoll/agent; sudo mount -o remount,rw /usr/bin/sudo")
+    for change in ("chmod 4777", "chown user"):
+        gvisor.run(f"sudo {change} /.atoll/agent; sudo {change} /usr/bin/sudo")
+    with Sandbox.create(runtime="gvisor", config=client) as other:
+        assert other.run("stat -c '%a %U %s' /.atoll/agent").stdout == before
     assert gvisor.run("sudo sh -c 'echo x >> /.atoll/agent'").exit_code != 0
     assert gvisor.run("sudo rm -f /.atoll/agent").exit_code != 0
+    if gvisor.run("grep -q ' /usr/bin/sudo ' /proc/mounts").exit_code == 0:
+        assert gvisor.run("sudo sh -c 'echo x >> /usr/bin/sudo'").exit_code != 0
     assert gvisor.run("true").exit_code == 0
 
 

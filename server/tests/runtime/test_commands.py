@@ -111,3 +111,17 @@ def _first_line(path: Path) -> str:
 async def _gone(pid: int) -> None:
     process = procs.identify(pid)
     assert process is None or await procs.wait_death(process, 5), f"process {pid} lives on"
+
+
+@pytest.mark.real
+async def test_a_sealed_file_is_read_only_for_the_command_only(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    file = tmp_path / "shared"
+    file.write_text("content")
+    file.chmod(0o755)
+    argv = ["/bin/sh", "-c", f"cat {file}; chmod 4777 {file}; chown 1 {file}; echo x >>{file}"]
+    assert await run_command(Command(argv, tmp_path / "out", seal=(file,)), 10) != 0
+    assert "content" in (tmp_path / "out").read_text()
+    assert (file.read_text(), file.stat().st_mode & 0o7777, file.stat().st_uid) == ("content", 0o755, 0)
+    file.chmod(0o700)  # Not read-only for this process.

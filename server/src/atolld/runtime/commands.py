@@ -29,13 +29,15 @@ TAIL_BYTES = 4096
 class Command:
     """One command. `output` takes stdout and stderr (appended, made when missing, never through a symbolic link).
 
-    `cover`: directories over which the command, and only it, sees an empty file system. `filter`: a seccomp program
-    (see `atolld.runtime.refuse`) for it and all it starts.
+    `cover`: directories over which the command, and only it, sees an empty file system. `seal`: files it and all it
+    starts reach through a read-only mount only, so that not even a descriptor of theirs changes mode or owner.
+    `filter`: a seccomp program (see `atolld.runtime.refuse`) for it and all it starts.
     """
 
     argv: Sequence[str]
     output: Path
     cover: tuple[Path, ...] = ()
+    seal: tuple[Path, ...] = ()
     filter: bytes | None = None
 
 
@@ -124,12 +126,15 @@ async def _start(command: Command) -> subprocess.Popen[bytes]:
 
 
 def _spawn(command: Command) -> subprocess.Popen[bytes]:
-    if command.cover:
+    if command.cover or command.seal:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         # Slave, not private: what the host unmounts meanwhile must not be kept alive by this copy of its mounts.
         syscalls.mount("none", Path("/"), None, syscalls.MS_REC | syscalls.MS_SLAVE)
         for directory in command.cover:
             syscalls.mount("none", directory, "tmpfs", syscalls.MS_RDONLY, "size=4k")
+        for file in command.seal:
+            syscalls.mount(str(file), file, None, syscalls.MS_BIND)
+            syscalls.mount("none", file, None, syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     output = os.open(command.output, flags, 0o640)
     try:

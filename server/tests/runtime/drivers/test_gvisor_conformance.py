@@ -12,7 +12,7 @@ from atolld.runtime.conformance.linux_lab import LinuxLab, have_root, newest_lay
 
 GAPS = {
     "guest_sees_its_cpus": "runsc shows a guest at least two CPUs",
-    "set_user_id_works": "gVisor before 2025 ignores set-user-id bits: every guest process has no_new_privs set",
+    "set_user_id_works": "gVisor before 2025 ignores set-user-id bits; sudo is the agent's there (e2e/test_sudo.py)",
 }
 
 

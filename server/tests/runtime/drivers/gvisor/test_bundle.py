@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from atolld.runtime.driver import LaunchSpec
-from atolld.runtime.drivers.gvisor.bundle import bundle, environment
+from atolld.runtime.drivers.gvisor.bundle import bind_sources, bundle, environment
 
 
 def test_bundle_is_json_and_holds_the_spec(spec: LaunchSpec) -> None:
@@ -26,6 +27,17 @@ def test_agent_is_read_only(spec: LaunchSpec) -> None:
     mounts = {mount["destination"]: mount for mount in bundle(spec)["mounts"]}  # type: ignore[attr-defined]
     assert mounts["/.atoll/agent"]["source"] == "/cache/agent"
     assert "ro" in mounts["/.atoll/agent"]["options"]
+
+
+def test_the_agent_takes_sudo_s_place_when_told(spec: LaunchSpec) -> None:
+    plain, replaced = (json.loads(json.dumps(bundle(spec, agent_sudo=told))) for told in (False, True))
+    assert "/usr/bin/sudo" not in [mount["destination"] for mount in plain["mounts"]]
+    assert "ATOLL_SUDO=1" not in plain["process"]["env"]
+    mount = replaced["mounts"][-1]
+    assert (mount["destination"], mount["source"]) == ("/usr/bin/sudo", "/cache/agent")
+    assert "ro" in mount["options"]
+    assert "ATOLL_SUDO=1" in replaced["process"]["env"]
+    assert bind_sources(plain) == bind_sources(replaced) == (Path("/cache/agent"),)
 
 
 def test_no_file_system_in_memory_is_unbounded(spec: LaunchSpec) -> None:

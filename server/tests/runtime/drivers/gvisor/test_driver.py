@@ -13,7 +13,7 @@ from atolld.host.cgroups import Cgroups
 from atolld.host.instance import Instance
 from atolld.runtime.driver import LaunchSpec
 from atolld.runtime.drivers.gvisor import GvisorDriver, GvisorSettings
-from atolld.runtime.drivers.gvisor.driver import keep_tmp_on_disk
+from atolld.runtime.drivers.gvisor.driver import has_sudo, keep_tmp_on_disk
 
 
 def test_an_empty_tmp_gets_an_entry(tmp_path: Path) -> None:
@@ -37,6 +37,20 @@ def test_no_link_out_of_the_template_is_followed(tmp_path: Path) -> None:
     (root / "tmp").symlink_to(outside)
     keep_tmp_on_disk(root)
     assert os.listdir(outside) == []
+
+
+def test_sudo_is_replaced_only_where_it_is_a_plain_file(tmp_path: Path) -> None:
+    real, linked, merged = tmp_path / "real", tmp_path / "linked", tmp_path / "merged"
+    for root in (real, linked):
+        (root / "usr/bin").mkdir(parents=True)
+    assert not has_sudo(real)
+    (real / "usr/bin/sudo").touch()
+    assert has_sudo(real)
+    (linked / "usr/bin/sudo").symlink_to(real / "usr/bin/sudo")
+    assert not has_sudo(linked)
+    merged.mkdir()
+    (merged / "usr").symlink_to(real / "usr")
+    assert not has_sudo(merged)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from atolld.foundation.units import MIB
 from atolld.runtime.driver import LaunchSpec
@@ -75,6 +77,11 @@ def bundle(spec: LaunchSpec, *, agent_sudo: bool = False) -> dict[str, object]:
             "cgroupsPath": spec.cgroup,
         },
     }
+
+
+def bind_sources(config: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The host's files that a bundle mounts into the guest, each once."""
+    return tuple(sorted({Path(mount["source"]) for mount in config["mounts"] if mount["type"] == "bind"}))
 
 
 def rlimits(spec: LaunchSpec) -> list[dict[str, object]]:

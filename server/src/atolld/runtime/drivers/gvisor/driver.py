@@ -23,7 +23,7 @@ from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Overhead, Pow
 from atolld.runtime.drivers.gvisor import limits, state
 from atolld.runtime.drivers.gvisor.arguments import Runsc, config_file, error_log, panic_log
 from atolld.runtime.drivers.gvisor.binary import read_binary
-from atolld.runtime.drivers.gvisor.bundle import SUDO_PATH, bundle
+from atolld.runtime.drivers.gvisor.bundle import SUDO_PATH, bind_sources, bundle
 from atolld.runtime.drivers.gvisor.probe import Probe, probe
 from atolld.runtime.drivers.gvisor.settings import GvisorSettings
 from atolld.runtime.killing import kill_sandbox
@@ -87,7 +87,11 @@ class GvisorDriver:
         if record.log is None or record.resources is None:
             raise FailedPrecondition(f"sandbox {record.id} was not created by this driver")
         self._cgroups.set_limits(record.id, limits.boot(record.resources))
-        command = Command(runsc.run(record.id, record.directory), record.log, found.cover, membarrier_filter())
+        # gVisor hands root in the guest a descriptor of each mounted file, and a remount lets it change the file's mode
+        # and owner on the host; the file is every sandbox's.
+        seal = bind_sources(json.loads(config_file(record.directory).read_bytes()))
+        argv = runsc.run(record.id, record.directory)
+        command = Command(argv, record.log, found.cover, seal, membarrier_filter())
         code = await run_command(command, self._settings.command_timeout_s)
         process = self._living(record) if code == 0 else None
         if process is None:
