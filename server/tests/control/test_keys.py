@@ -61,6 +61,11 @@ async def test_not_a_key(world: World, secret: str) -> None:
 async def test_bad_names(world: World, name: str) -> None:
     with pytest.raises(InvalidArgument, match="key's name"):
         await world.keys.create(world.project.id, name)
+    key, _ = await world.keys.create(world.project.id, "good")
+    with pytest.raises(InvalidArgument, match="key's name"):
+        await world.keys.rename(world.project.id, key.id, name)
+    await world.keys.rename(world.project.id, key.id, "better")
+    assert [known.name for known in await world.keys.list(world.project.id)] == ["better"]
 
 
 async def test_no_project(world: World) -> None:

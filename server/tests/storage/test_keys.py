@@ -23,12 +23,16 @@ async def test_life_of_a_key(database: Database, project: Project) -> None:
     assert await store.find("cc") is None
     await store.touch({first.id: 5.0, KeyId("gone"): 6.0})
     await store.touch({})
+    await store.rename(project.id, second.id, "other")
+    assert [key.name for key in await store.list(project.id)] == ["other", "mine"]
     await store.revoke(project.id, first.id, 9.0)
     found = await store.find("aa")
     assert found is not None
     assert (found.last_used_at, found.revoked_at) == (5.0, 9.0)
     with pytest.raises(NotFound):
         await store.revoke(project.id, first.id, 10.0)
+    with pytest.raises(NotFound):
+        await store.rename(project.id, first.id, "late")
 
 
 async def test_another_projects_key_is_out_of_reach(database: Database, project: Project) -> None:
@@ -37,6 +41,9 @@ async def test_another_projects_key_is_out_of_reach(database: Database, project:
     await store.insert(key, "aa")
     with pytest.raises(NotFound):
         await store.revoke(new_project_id(), key.id, 1.0)
+    with pytest.raises(NotFound):
+        await store.rename(new_project_id(), key.id, "theirs")
+    assert (await store.list(project.id))[0].name == "mine"
     assert await store.list(new_project_id()) == []
 
 
