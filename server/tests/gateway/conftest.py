@@ -47,6 +47,9 @@ class FakeDirectory:
     def by_token(self, agent_token: str, /) -> SandboxId | None:
         return next((SandboxId(id) for id, one in self.endpoints.items() if one.agent_token == agent_token), None)
 
+    def agent_tokens(self) -> list[tuple[SandboxId, str]]:
+        return [(SandboxId(id), one.agent_token) for id, one in self.endpoints.items()]
+
     def endpoint(self, sandbox_id: SandboxId, /) -> FakeEndpoint | None:
         return self.endpoints.get(sandbox_id)
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
+from urllib.parse import quote
 
 import pytest
 
 from atolld.core.lifecycle import SandboxState
-from atolld.foundation.errors import InvalidArgument, NotFound, PermissionDenied, PortNotOpen
+from atolld.foundation.errors import AtollError, InvalidArgument, NotFound, PermissionDenied, PortNotOpen
 from atolld.foundation.ids import SandboxId
-from atolld.gateway.e2b import admit, refuse
+from atolld.gateway.e2b import admit, preflight, refuse, seen_by_client
+from atolld.gateway.errors import SandboxEnded, UpstreamBroken
 from atolld.gateway.route import Door, Route
 
 from .conftest import ID, TOKEN, Edge, FakeEndpoint, answer
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 OPEN = FakeEndpoint("10.0.0.2")
+SIGNATURE = quote("v1_" + b64encode(sha256(f"/a:read:user:{TOKEN}".encode()).digest()).decode().rstrip("="), safe="")
 CLOSED = replace(OPEN, allow_public_traffic=False, traffic_token="let-me-in")
 
 
@@ -119,3 +124,79 @@ async def test_the_agents_token_leads_to_it(edge: Edge, token: str, path: str, s
     assert got == status
     if status == 502:
         assert json.loads(body) == {"sandboxId": "", "message": "The sandbox was not found", "code": 502}
+
+
+@pytest.mark.parametrize(
+    ("error", "endpoint", "message"),
+    [
+        (SandboxEnded("x"), OPEN, "The sandbox was not found"),
+        (UpstreamBroken("x"), None, "The sandbox was not found"),
+        (UpstreamBroken("x"), replace(OPEN, state=SandboxState.CREATING), "The sandbox was not found"),
+        (UpstreamBroken("x"), OPEN, "The sandbox is running but port is not open"),
+        (PermissionDenied("as it was"), None, "as it was"),
+    ],
+)
+def test_errors_as_its_proxy_sees_them(error: AtollError, endpoint: FakeEndpoint | None, message: str) -> None:
+    assert seen_by_client(error, route(81), endpoint).message == message
+
+
+def test_a_browser_may_call_an_agent_from_any_page_with_any_header() -> None:
+    asked = [(b"access-control-request-method", b"POST"), (b"access-control-request-headers", b"authorization,x-a")]
+    answer = preflight("OPTIONS", asked, "req_1")
+    assert answer is not None and answer.status == 204
+    assert dict(answer.headers)[b"access-control-allow-headers"] == b"authorization,x-a"
+    assert preflight("GET", asked, "req_1") is None
+    assert preflight("OPTIONS", [], "req_1") is None
+
+
+@pytest.mark.parametrize("way", [f"host: 49983-{ID}.sandbox.test", f"e2b-sandbox-id: {ID}", "x-nothing: 1"])
+async def test_a_preflight_needs_no_token(edge: Edge, way: str) -> None:
+    client = await edge.client()
+    query = "/files?signature=" + SIGNATURE
+    client.send(f"OPTIONS {query} HTTP/1.1\r\n{way}\r\naccess-control-request-method: GET\r\n\r\n".encode())
+    status, headers, _ = await client.response()
+    assert (status, headers["access-control-allow-origin"]) == (204, "*")
+    assert edge.sandbox.connections == 0
+
+
+async def test_a_host_leads_to_a_sandbox_before_any_header(edge: Edge) -> None:
+    host = f"49983-{ID}.sandbox.test"
+    client = await edge.client()
+    client.send(f"GET /health HTTP/1.1\r\nhost: {host}\r\ne2b-sandbox-id: i9999999999999999999\r\n\r\n".encode())
+    assert (await client.response())[0] == 200
+
+
+@pytest.mark.parametrize(("target", "status"), [("127.0.0.1:22", 400), ("/x", 404)])
+async def test_nobody_tunnels_past_the_policy(edge: Edge, target: str, status: int) -> None:
+    client = await edge.client()
+    head = f"CONNECT {target} HTTP/1.1\r\nhost: 127.0.0.1:22\r\ne2b-sandbox-id: {ID}\r\n"
+    client.send(f"{head}x-access-token: {TOKEN}\r\n\r\n".encode())
+    assert (await client.response())[0] == status
+    assert edge.sandbox.connections == 0
+
+
+@pytest.mark.parametrize(("query", "status"), [("signature=" + SIGNATURE, 200), ("", 401), ("signature=v1_no", 401)])
+async def test_a_signed_url_leads_to_the_sandbox_that_signed_it(edge: Edge, query: str, status: int) -> None:
+    client = await edge.client()
+    client.request("GET", f"/files?path=/a&username=user&{query}", key="")
+    got, headers, body = await client.response()
+    assert got == status and headers["access-control-allow-origin"] == "*"
+    if status == 401:
+        told = json.loads(body)
+        assert told["code"] == 401 and told["message"].startswith("invalid signature")
+
+
+async def test_a_stream_is_cut_when_its_sandbox_ends_and_the_next_request_tells_why(edge: Edge) -> None:
+    edge.sandbox.script = answer(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    client = await edge.client()
+    client.request("GET", "/x", f"e2b-sandbox-id: {ID}", key="")
+    await client.head()
+    await client.reader.readuntil(b"abc\r\n")
+    del edge.directory.endpoints[ID]
+    edge.gateway.sandbox_ended(SandboxId(ID))
+    assert await client.reader.read() == b""
+    probe = await edge.client()
+    probe.request("GET", "/health", f"e2b-sandbox-id: {ID}", key="")
+    status, _, body = await probe.response()
+    assert status == 502
+    assert json.loads(body) == {"sandboxId": ID, "message": "The sandbox was not found", "code": 502}

@@ -162,3 +162,58 @@ def test_redirects_stay_below_the_prefix(location: bytes, told: bytes) -> None:
 )
 def test_a_wish_to_change_the_protocol(headers: Headers, protocol: bytes | None) -> None:
     assert upgrade_of(headers) == protocol
+
+
+E2B = Route(Door.E2B, ID, 8000, b"/app")
+OWN = Route(Door.E2B, ID, 8000, b"/app", own_origin=True)
+
+
+@pytest.mark.parametrize("route", [E2B, OWN])
+def test_what_a_program_gets_through_e2bs_door(route: Route) -> None:
+    told = sent(
+        route,
+        [
+            (b"x-api-key", KEY),
+            (b"authorization", b"Bearer its-own"),
+            (b"x-access-token", b"for the agent"),
+            (b"e2b-traffic-access-token", b"secret"),
+            (b"cookie", b"a=b"),
+        ],
+    )
+    assert told[b"authorization"] == b"Bearer its-own" and told[b"x-access-token"] == b"for the agent"
+    assert told[b"host"] == CLIENT.host
+    assert not {b"x-api-key", b"e2b-traffic-access-token"} & told.keys()
+    assert (b"cookie" in told) is route.own_origin
+    assert b"authorization" not in sent(route, [(b"authorization", b"Bearer " + KEY)])
+
+
+@pytest.mark.parametrize(
+    "route, mask, host",
+    [
+        (E2B, "localhost:${PORT}", b"localhost:8000"),
+        (OWN, "app.test", b"app.test"),
+        (PORT, "x:${PORT}", b"x:8000"),
+        (AGENT, "x", b"agent"),
+    ],
+)
+def test_the_host_that_a_program_sees(route: Route, mask: str, host: bytes) -> None:
+    head, _ = request_head(b"GET", route, b"", [], CLIENT, token=None, upgrade=None, mask_host=mask)
+    assert b"\r\nhost: " + host + b"\r\n" in head
+
+
+def test_a_port_with_a_host_of_its_own_keeps_its_origin() -> None:
+    given = [
+        (b"set-cookie", b"a=b; Domain=.sandbox.test; Path=/; HttpOnly"),
+        (b"clear-site-data", b"*"),
+        (b"strict-transport-security", b"max-age=1; includeSubDomains"),
+    ]
+    told = response_headers(OWN, given, CLIENT, with_length=True)
+    assert told == [(b"set-cookie", b"a=b; Path=/; HttpOnly"), (b"clear-site-data", b"*")]
+    shared = dict(response_headers(E2B, given, CLIENT, with_length=True))
+    assert shared.keys() == {b"content-security-policy"}
+
+
+def test_every_page_may_read_what_an_agent_answers() -> None:
+    agent = Route(Door.E2B, ID, 49983, b"/files")
+    assert (b"access-control-allow-origin", b"*") in response_headers(agent, [], CLIENT, with_length=True)
+    assert b"access-control-allow-origin" not in dict(response_headers(AGENT, [], CLIENT, with_length=True))

@@ -1,7 +1,18 @@
 import pytest
 
 from atolld.foundation.errors import InvalidArgument, NotFound
-from atolld.gateway.route import Door, Route, is_data_plane, is_native, parse_headers, parse_host, parse_native
+from atolld.foundation.ids import SandboxId
+from atolld.gateway.route import (
+    Door,
+    Route,
+    is_data_plane,
+    is_native,
+    named,
+    parse_headers,
+    parse_host,
+    parse_native,
+    to_agent_of,
+)
 
 ID = "i0000000000000000000"
 BASE = f"/v1/sandboxes/{ID}"
@@ -80,10 +91,11 @@ def test_bad_native_paths(path: str, error: type[Exception]) -> None:
         (f"49983-{ID}.sandboxes.example.com", 49983),
         (f"3000-{ID}.localhost:8880", 3000),
         (f"3000-{ID.upper()}.E2B.APP", 3000),
+        (f"3000-{ID}-0123abcd.127-0-0-1.nip.io", 3000),
     ],
 )
 def test_hosts(host: str, port: int) -> None:
-    assert parse_host(host, b"/p?q") == Route(Door.E2B, ID, port, b"/p?q")  # type: ignore[arg-type]
+    assert parse_host(host, b"/p?q") == Route(Door.E2B, SandboxId(ID), port, b"/p?q", own_origin=True)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +109,31 @@ def test_other_hosts(host: str) -> None:
 def test_a_host_with_a_port_that_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidArgument):
         parse_host(f"70000-{ID}.e.com", b"/")
+
+
+@pytest.mark.parametrize("path", [b"/init", b"//Init/", b"/x/../init", b"/%69nit"])
+def test_paths_of_the_daemon_only(path: bytes) -> None:
+    with pytest.raises(NotFound):
+        parse_host(f"49983-{ID}.e.com", path)
+    with pytest.raises(NotFound):
+        parse_headers([(b"e2b-sandbox-id", ID.encode())], path)
+    with pytest.raises(NotFound):
+        to_agent_of(SandboxId(ID), path)
+    # A program has every path for itself.
+    assert parse_host(f"8000-{ID}.e.com", path) is not None
+
+
+@pytest.mark.parametrize(
+    "headers, name",
+    [
+        ({}, None),
+        ({"e2b-sandbox-id": "whatever"}, "whatever"),
+        ({"e2b-sandbox-id": "whatever", "host": f"80-{ID.upper()}.e.com"}, ID),
+        ({"host": "api.e.com"}, None),
+    ],
+)
+def test_the_name_in_a_request(headers: dict[str, str], name: str | None) -> None:
+    assert named([(key.encode(), value.encode()) for key, value in headers.items()]) == name
 
 
 def test_headers() -> None:
@@ -127,6 +164,11 @@ def test_headers() -> None:
         ("/sandboxes", {"x-api-key": "k"}, False),
         (f"{BASE}/agent/files", {"x-api-key": "k"}, True),
         (BASE, {}, False),
+        ("/sandboxes", {"host": f"80-{ID}.e.com", "x-api-key": "k"}, True),
+        ("/sandboxes", {"host": "10-0-0-5.nip.io"}, False),
+        ("/sandboxes", {"host": "api.e.com"}, False),
+        ("/files", {}, True),
+        ("/files/x", {}, False),
     ],
 )
 def test_what_is_for_a_sandbox(path: str, headers: dict[str, str], expected: bool) -> None:

@@ -121,6 +121,10 @@ class LiveTable:
         """The sandbox whose agent has this token."""
         return self._by_token.get(_digest(agent_token))
 
+    def agent_tokens(self) -> list[tuple[SandboxId, str]]:
+        """Every running sandbox's id and its agent's token."""
+        return [(live.id, live.sandbox.agent_token) for live in self.running()]
+
     def get(self, project_id: ProjectId, id: SandboxId) -> Live:
         """Raises NotFound when it is not live or not of this project: a caller cannot tell which."""
         live = self._all.get(id)

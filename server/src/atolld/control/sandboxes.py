@@ -261,6 +261,10 @@ class Sandboxes:
         """Where the sandbox's agent answers; None when it is not live or not up yet."""
         return self._table.endpoint(sandbox_id)
 
+    def agent_tokens(self) -> Sequence[tuple[SandboxId, str]]:
+        """Every running sandbox's id and its agent's token."""
+        return self._table.agent_tokens()
+
     def by_token(self, agent_token: str, /) -> SandboxId | None:
         """The live sandbox whose agent has this token."""
         return self._table.by_token(agent_token)

@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -205,6 +205,10 @@ class _LateDirectory:
     """The gateway's directory, filled in when control exists."""
 
     sandboxes: Sandboxes
+
+    def agent_tokens(self) -> Sequence[tuple[SandboxId, str]]:
+        """See `atolld.gateway.directory.Directory`."""
+        return self.sandboxes.agent_tokens()
 
     def by_token(self, agent_token: str, /) -> SandboxId | None:
         """See `atolld.gateway.directory.Directory`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from atolld.core.lifecycle import SandboxState
@@ -48,6 +49,10 @@ class Directory(Protocol):
 
     def by_token(self, agent_token: str, /) -> SandboxId | None:
         """The live sandbox whose agent has this token."""
+        ...
+
+    def agent_tokens(self) -> Sequence[tuple[SandboxId, str]]:
+        """Every running sandbox's id and its agent's token."""
         ...
 
     def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:

@@ -11,3 +11,7 @@ class UpstreamBroken(GuestUnreachable):
     def __init__(self, message: str, *, nothing_received: bool = False) -> None:
         super().__init__(message)
         self.nothing_received = nothing_received
+
+
+class SandboxEnded(GuestUnreachable):
+    """The sandbox ended while it was being talked to."""

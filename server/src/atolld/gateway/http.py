@@ -12,16 +12,28 @@ from typing import Any
 
 from atolld.core.lifecycle import SandboxState
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound
+from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound, Unauthenticated
 from atolld.foundation.ids import SandboxId
 from atolld.gateway.directory import Authenticator, Directory, Endpoint, ErrorRenderer
-from atolld.gateway.e2b import admit, refuse
+from atolld.gateway.e2b import Answer, admit, not_found, preflight, refuse, seen_by_client
 from atolld.gateway.errors import UpstreamBroken
 from atolld.gateway.headers import Client, request_head, response_headers, secret_of, upgrade_of
 from atolld.gateway.pool import Pool
 from atolld.gateway.relay import relay
-from atolld.gateway.route import Door, Route, is_native, named_by_header, parse_headers, parse_native, to_agent_of
+from atolld.gateway.route import (
+    FILES,
+    Door,
+    Route,
+    is_native,
+    named,
+    parse_headers,
+    parse_host,
+    parse_native,
+    private,
+    to_agent_of,
+)
 from atolld.gateway.server import EXTENSION, Wire
+from atolld.gateway.signature import find, parse
 from atolld.gateway.upstream import ResponseHead, UpstreamConnection
 
 log = logging.getLogger("atolld.gateway")
@@ -62,15 +74,19 @@ class Gateway:
         """Answer one HTTP request that `route.is_data_plane` said yes to."""
         wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
         exchange: _Exchange | None = None
+        route: Route | None = None
         try:
-            route = self._route(scope)
+            if (asked := preflight(scope["method"], scope["headers"], request_id)) is not None and _for_agent(scope):
+                await _answer(asked, send)
+                return
+            route = await self._route(scope)
             endpoint = await self._admit(scope, route)
             exchange = _Exchange(scope, receive, send, route, endpoint, self._directory, self.pool, request_id, wire)
             await exchange.run()
         except _ClientGone:
             log.debug("the client went away")
         except AtollError as error:
-            await self._fail(error, scope, exchange, send, request_id)
+            await self._fail(error, scope, route, exchange, send, request_id)
         except Exception:
             if wire is not None and wire.closed:
                 # The transport learns of a vanished client before ASGI does, and then refuses to be written to.
@@ -78,32 +94,56 @@ class Gateway:
                 return
             log.exception("the gateway failed unexpectedly", extra={"path": scope["path"][:200]})
             message = f"the daemon failed unexpectedly; its log has the cause under request {request_id}"
-            await self._fail(Internal(message), scope, exchange, send, request_id)
+            await self._fail(Internal(message), scope, route, exchange, send, request_id)
 
     async def _fail(
-        self, error: AtollError, scope: Scope, exchange: _Exchange | None, send: Send, request_id: str
+        self,
+        error: AtollError,
+        scope: Scope,
+        route: Route | None,
+        exchange: _Exchange | None,
+        send: Send,
+        request_id: str,
     ) -> None:
         if exchange is not None and exchange.started:
             log.info("a stream broke: %s", error.message)
             _cut(scope.get("extensions", {}).get(EXTENSION))
             return
-        if is_native(scope["raw_path"]) and named_by_header(scope["headers"]) is None:
-            answer = self._render(error, request_id)
-        else:
-            answer = refuse(error, named_by_header(scope["headers"]) or "", request_id)
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        sandbox_id = named(scope["headers"])
+        if sandbox_id is None and is_native(scope["raw_path"]):
+            told = self._render(error, request_id)
+            await _answer(Answer(told.status, told.headers, told.body), send)
+            return
+        endpoint = self._directory.endpoint(route.sandbox_id) if route is not None else None
+        await _answer(refuse(seen_by_client(error, route, endpoint), sandbox_id or "", request_id), send)
 
-    def _route(self, scope: Scope) -> Route:
-        headers, path = scope["headers"], scope["raw_path"]
-        route = parse_headers(headers, path)
-        if route is not None or is_native(path):
-            return route or parse_native(path)
-        token = next((value for name, value in headers if name == b"x-access-token"), b"")
-        sandbox_id = self._directory.by_token(token.decode("latin-1"))
-        if sandbox_id is None:
-            raise NotFound("The sandbox was not found")
-        return to_agent_of(sandbox_id, path)
+    async def _route(self, scope: Scope) -> Route:
+        path = scope["raw_path"]
+        if scope["method"] == "CONNECT":
+            # To the agent this would be a way to every port of the sandbox, past what its policy says.
+            raise private(path)
+        if (route := _named_route(scope)) is not None:
+            return route
+        if is_native(path):
+            return parse_native(path)
+        return to_agent_of(await self._unnamed(scope), path)
+
+    async def _unnamed(self, scope: Scope) -> SandboxId:
+        """The sandbox of a request for an agent that names none but has its token, or a signature made with it."""
+        token = next((value for name, value in scope["headers"] if name == b"x-access-token"), b"")
+        if token or scope["raw_path"] != FILES:
+            found = self._directory.by_token(token.decode("latin-1"))
+            if found is None:
+                raise not_found()
+            return found
+        claim = parse(scope["method"], scope["query_string"])
+        found = await find(claim, self._directory.agent_tokens()) if claim is not None else None
+        if found is None:
+            raise Unauthenticated(
+                "invalid signature: the request names no sandbox, and no running one has signed it; send the header "
+                "E2b-Sandbox-Id, or use a signed URL"
+            )
+        return found
 
     async def _admit(self, scope: Scope, route: Route) -> Endpoint:
         if route.door is Door.E2B:
@@ -122,6 +162,25 @@ def _cut(wire: Wire | None) -> None:
     if wire is None:
         raise UpstreamBroken("the sandbox broke off its answer")
     wire.cut()
+
+
+def _for_agent(scope: Scope) -> bool:
+    """Whether a request is for an agent by E2B's convention, so that a browser may ask first."""
+    if named(scope["headers"]) is None:
+        return not is_native(scope["raw_path"])
+    route = _named_route(scope)
+    return route is not None and route.to_agent
+
+
+def _named_route(scope: Scope) -> Route | None:
+    headers, path = scope["headers"], scope["raw_path"]
+    host = next((value for name, value in headers if name == b"host"), b"")
+    return parse_host(host.decode("latin-1"), path) or parse_headers(headers, path)
+
+
+async def _answer(answer: Answer, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 class _Exchange:
@@ -194,6 +253,7 @@ class _Exchange:
             self._client(),
             token=self._token(),
             upgrade=upgrade,
+            mask_host=self._endpoint.mask_request_host,
         )
 
     def _token(self) -> str | None:

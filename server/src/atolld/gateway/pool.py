@@ -10,6 +10,7 @@ from atolld.foundation.errors import GuestUnreachable, PortNotOpen
 from atolld.foundation.ids import SandboxId
 from atolld.gateway.dial import Refused, dial
 from atolld.gateway.directory import Endpoint
+from atolld.gateway.errors import SandboxEnded
 from atolld.gateway.route import AGENT_PORT
 from atolld.gateway.upstream import UpstreamConnection
 
@@ -102,7 +103,7 @@ class Pool:
             return
         for _, timer in known.idle:
             timer.cancel()
-        ended = GuestUnreachable("the sandbox ended while the request was in flight")
+        ended = SandboxEnded("the sandbox ended while the request was in flight")
         for connection in list(known.all):
             connection.abort(ended)
 

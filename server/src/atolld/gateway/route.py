@@ -14,10 +14,12 @@ from atolld.foundation.ids import SandboxId, parse_sandbox_id
 AGENT_PORT = 49983
 
 _NATIVE = re.compile(rb"/v1/sandboxes/([^/]*)/(agent|ports)(?:/(.*))?", re.DOTALL)
-_HOST = re.compile(r"(\d{1,5})-([a-z][0-9a-z]{19})\.[a-z0-9.-]+(?::\d+)?", re.IGNORECASE)
+# Old clients put a client's id behind the sandbox's.
+_HOST = re.compile(r"(\d{1,5})-([a-z][0-9a-z]{19})(?:-[0-9a-z]+)?\.[a-z0-9.-]+(?::\d+)?", re.IGNORECASE)
 _OF_THE_API = re.compile(rb"/(?:v2/)?sandboxes(?:/|$)")
 _AGENT_PORT = b"%d" % AGENT_PORT
-_TELLING = frozenset((b"e2b-sandbox-id", b"e2b-sandbox-port", b"x-api-key", b"x-access-token"))
+FILES = b"/files"
+_TELLING = frozenset((b"e2b-sandbox-id", b"e2b-sandbox-port", b"host", b"x-api-key", b"x-access-token"))
 _UNSAFE_TARGET = re.compile(rb"[\x00-\x20\x7f-\xff]")
 
 
@@ -31,13 +33,17 @@ class Door(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes: `target` is the path for the sandbox (no query), `prefix` what was cut off before it."""
+    """Where a request goes: `target` is the path for the sandbox (no query), `prefix` what was cut off before it.
+
+    `own_origin`: the host is that of this port of this sandbox alone; what its pages do to their origin hurts nobody.
+    """
 
     door: Door
     sandbox_id: SandboxId
     port: int
     target: bytes
     prefix: bytes = b""
+    own_origin: bool = False
 
     @property
     def to_agent(self) -> bool:
@@ -51,21 +57,32 @@ def is_native(raw_path: bytes) -> bool:
 
 
 def is_data_plane(raw_path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request is for a sandbox, by its headers or its path; cheap, asked for every request.
+    """Whether a request is for a sandbox, by its host, its headers or its path; cheap, asked for every request.
 
+    The path `/files` is the agents' alone: who comes without naming a sandbox has a signed URL, which leads to one.
     Old SDKs of E2B's name a sandbox in a request of the API itself (2.21: connect), and name none, but send the agent's
     token, in those for the sandbox after it.
     """
     seen = {name: value for name, value in headers if name in _TELLING}
+    if _HOST.fullmatch(seen.get(b"host", b"").decode("latin-1")):
+        return True
     if b"e2b-sandbox-id" in seen:
         to_agent = seen.get(b"e2b-sandbox-port", _AGENT_PORT) == _AGENT_PORT
         return not (to_agent and b"x-api-key" in seen and _OF_THE_API.match(raw_path))
-    return is_native(raw_path) or (b"x-access-token" in seen and b"x-api-key" not in seen)
+    if raw_path == FILES or is_native(raw_path):
+        return True
+    return b"x-access-token" in seen and b"x-api-key" not in seen
 
 
-def named_by_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The sandbox that `E2b-Sandbox-Id` names, whatever text that is; None without it."""
-    return next((value.decode("latin-1")[:64] for name, value in headers if name == b"e2b-sandbox-id"), None)
+def named(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The sandbox that the host or `E2b-Sandbox-Id` names, whatever text the latter is; None without either."""
+    by_header = None
+    for name, value in headers:
+        if name == b"host" and (match := _HOST.fullmatch(value.decode("latin-1"))):
+            return match[2].lower()
+        if name == b"e2b-sandbox-id":
+            by_header = value.decode("latin-1")[:64]
+    return by_header
 
 
 def parse_native(raw_path: bytes) -> Route:
@@ -93,12 +110,12 @@ def parse_native(raw_path: bytes) -> Route:
 def parse_host(host: str, raw_path: bytes) -> Route | None:
     """The route of a host `<port>-<sandbox id>.<domain>[:<port>]`; None when `host` has another form.
 
-    Raises InvalidArgument for a port outside 1 to 65535.
+    Raises InvalidArgument for a port outside 1 to 65535, NotFound for an agent path that only the daemon may call.
     """
     match = _HOST.fullmatch(host)
     if match is None:
         return None
-    return Route(Door.E2B, SandboxId(match[2].lower()), _port(match[1]), raw_path)
+    return _e2b(match[2].lower(), _port(match[1]), raw_path, own_origin=True)
 
 
 def parse_headers(headers: Iterable[tuple[bytes, bytes]], raw_path: bytes) -> Route | None:
@@ -115,21 +132,25 @@ def parse_headers(headers: Iterable[tuple[bytes, bytes]], raw_path: bytes) -> Ro
             port = value.decode("latin-1")
     if not sandbox_id:
         return None
-    if (not port or port == str(AGENT_PORT)) and _is_private(raw_path):
-        raise private(raw_path)
-    return Route(Door.E2B, _sandbox_id(sandbox_id), _port(port) if port else AGENT_PORT, raw_path)
+    return _e2b(sandbox_id.partition("-")[0], _port(port) if port else AGENT_PORT, raw_path)
 
 
 def to_agent_of(sandbox_id: SandboxId, raw_path: bytes) -> Route:
     """The route to the agent of a sandbox that was found by its token. Raises NotFound for paths of the daemon only."""
-    if _is_private(raw_path):
-        raise private(raw_path)
-    return Route(Door.E2B, sandbox_id, AGENT_PORT, raw_path)
+    return _e2b(sandbox_id, AGENT_PORT, raw_path)
 
 
 def private(raw_path: bytes) -> NotFound:
     """The error for a path of the agent that only the daemon may call."""
     return NotFound("this path of the agent is the daemon's own", path=raw_path.decode("latin-1")[:80])
+
+
+def _e2b(sandbox_id: str, port: int, raw_path: bytes, own_origin: bool = False) -> Route:
+    if _UNSAFE_TARGET.search(raw_path):
+        raise InvalidArgument("the path holds a byte that must be percent-encoded")
+    if port == AGENT_PORT and _is_private(raw_path):
+        raise private(raw_path)
+    return Route(Door.E2B, _sandbox_id(sandbox_id), port, raw_path, own_origin=own_origin)
 
 
 def _sandbox_id(text: str) -> SandboxId:
