@@ -95,7 +95,11 @@ fn call(options: Options) -> io::Result<End> {
     let bytes = request(options).encode();
     send_head(&stream, bytes.len(), inner.as_ref())?;
     drop(inner);
-    stream.write_all(&bytes)?;
+    match stream.write_all(&bytes) {
+        // Who may not is told so before the request is read, and that answer waits here.
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+        outcome => outcome?,
+    }
     let mut frames = Frames::default();
     match frames.read(&mut stream)? {
         (message::STARTED, _) => {}
