@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, StatusCode};
 
@@ -63,6 +63,16 @@ impl<M: Message> Messages<M> {
                 None if self.buffer.is_empty() => self.ended = true,
                 None => return Err(Error::invalid("the request stream ended inside a message")),
             }
+        }
+    }
+
+    /// Takes and forgets what is left of the body, in the background.
+    ///
+    /// Its end may come after the last message that matters. A connection whose request was not read to its end is
+    /// closed after the answer, and by then the next request may be under way on it.
+    pub(super) fn finish(mut self) {
+        if !self.body.is_end_stream() {
+            tokio::spawn(async move { while let Some(Ok(_)) = self.body.frame().await {} });
         }
     }
 

@@ -74,6 +74,7 @@ where
             .next()
             .await?
             .ok_or_else(|| Error::invalid("the request has no message"))?;
+        messages.finish();
         Ok((handler(context, message).await?, deadline))
     }
     .await;
