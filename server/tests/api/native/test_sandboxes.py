@@ -116,23 +116,23 @@ async def test_network(api: Api) -> None:
         assert response.status_code == 200, response.text
         return tuple(response.json()[name] for name in names)
 
-    assert tuple(made[name] for name in names) == (True, [], ["8.8.8.8"], True, "app")
-    assert await put(internet=False) == (False, [], [], True, "app")
-    assert await put(internet=True, allow_out=["::1"], allow_public_traffic=False) == (
+    assert tuple(made[name] for name in names) == (True, [], ["8.8.8.8"], False, "app")
+    assert await put(internet=False) == (False, [], [], False, "app")
+    assert await put(internet=True, allow_out=["::1"], allow_public_traffic=True) == (
         True,
         ["::1"],
         [],
-        False,
+        True,
         "app",
     )
-    assert await put(internet=True, mask_request_host="") == (True, [], [], False, None)
+    assert await put(internet=True, mask_request_host="") == (True, [], [], True, None)
     for bad in ({"internet": 1}, {}, {"internet": True, "deny_out": ["x"]}, {"internet": True, "allow_out": "1.1.1.1"}):
         assert (await api.error("PUT", path, json=bad))[:2] == (400, "invalid_argument")
 
 
-async def test_closed_ports_have_a_token(api: Api) -> None:
-    assert (await api.create())["traffic_token"] is None
-    assert len((await api.create(allow_public_traffic=False))["traffic_token"]) > 40
+async def test_ports_are_closed_unless_asked_for_and_closed_ports_have_a_token(api: Api) -> None:
+    assert len((await api.create())["traffic_token"]) > 40
+    assert (await api.create(allow_public_traffic=True))["traffic_token"] is None
 
 
 async def test_another_projects_sandbox_does_not_exist(api: Api) -> None:

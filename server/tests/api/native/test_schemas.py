@@ -34,7 +34,7 @@ def test_a_body_becomes_a_spec() -> None:
         "mask_request_host": "localhost:${PORT}",
     }
     assert CreateSandbox.model_validate(body).to_spec() == SPEC
-    assert CreateSandbox().to_spec() == SandboxSpec()
+    assert CreateSandbox().to_spec() == SandboxSpec(network=NetworkPolicy(allow_public_traffic=False))
 
 
 @pytest.mark.parametrize("field", ["template", "runtime"])

@@ -61,7 +61,7 @@ class CreateSandbox(Request):
     internet: bool = Field(True, strict=True, description=INTERNET)
     allow_out: list[str] = Field(default_factory=list, description=ALLOW_OUT)
     deny_out: list[str] = Field(default_factory=list, description=DENY_OUT)
-    allow_public_traffic: bool = Field(True, strict=True, description=ALLOW_PUBLIC_TRAFFIC)
+    allow_public_traffic: bool = Field(False, strict=True, description=ALLOW_PUBLIC_TRAFFIC)
     mask_request_host: str | None = Field(None, description=MASK_REQUEST_HOST)
 
     def to_spec(self) -> SandboxSpec:
