@@ -195,6 +195,10 @@ def test_in_a_terminal(sandbox: Sandbox) -> None:
         there.type("sudo stty size; sudo sh -c 'exit 9'; echo code=$?\n", r"30 90\r\n.*code=9")
         there.type("sudo sh -c 'echo u\"\"p; sleep 100'; echo code=$?\n", r"up\r\n")
         there.type("\x03", r"code=130|> ")
+        there.type("sudo sh -c 'echo u\"\"p; sleep 100'\n", r"up\r\n")
+        # Whether it stops, as with real sudo, or cannot: the shell comes back.
+        there.type("\x1a", r".")
+        there.type("\x03", r"> ")
         there.type("echo back $(stty | grep -c -- '-icanon')\n", r"back 0")
         there.type("sudo sh -c 'echo na\"\"me; read a; echo got=$a'\n", r"name\r\n")
         there.type("hello\n", r"got=hello")

@@ -198,8 +198,10 @@ fn wait(
         let seen: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
         if let Some(relay) = relay.as_deref_mut() {
-            if seen[2].contains(PollFlags::OUT) {
-                relay.write_input();
+            // Linux stops no program that nobody in its session could continue; gVisor does, and Ctrl-C would not end it.
+            // This continues the first program of the session only: one that a shell in it stopped stays stopped.
+            if seen[2].contains(PollFlags::OUT) && relay.write_input() {
+                stream.write_all(&[libc::SIGCONT as u8])?;
             }
             if seen[2].intersects(PollFlags::IN) {
                 relay.copy_output();

@@ -13,6 +13,8 @@ use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+/// Ctrl-Z, as terminals are set unless somebody changes it.
+const SUSPEND: u8 = 0x1a;
 /// Bytes moved at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -103,12 +105,15 @@ impl Relay {
         }
     }
 
-    /// Gives it to the command.
-    pub fn write_input(&mut self) {
+    /// Gives it to the command. Returns whether there was a Ctrl-Z in it.
+    pub fn write_input(&mut self) -> bool {
         match rustix::io::write(&self.controller, &self.pending) {
-            Ok(count) => drop(self.pending.drain(..count)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => self.pending.clear(),
+            Ok(count) => self.pending.drain(..count).any(|byte| byte == SUSPEND),
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            Err(_) => {
+                self.pending.clear();
+                false
+            }
         }
     }
 
