@@ -80,6 +80,9 @@ def send_stdin(process: Process) -> None:
         # The command ended, or closed its input, before it had read everything.
         return
     except AtollError as error:
+        if process.exit is not None:
+            # The command ended and its sandbox with it, while the last of the input was on its way.
+            return
         click.echo(f"atoll: standard input could not be sent: {error.message}", err=True)
 
 
