@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from atoll import Exit, Process, SandboxEnded
+from atoll import Exit, GuestUnreachable, Process
 from atoll.cli import pump
 
 
@@ -15,7 +15,7 @@ class Ended:
         self.exit = exit
 
     def send_stdin(self, data: bytes) -> None:
-        raise SandboxEnded("the sandbox ended while the request was in flight")
+        raise GuestUnreachable("the sandbox ended while the request was in flight")
 
 
 @pytest.mark.parametrize(
