@@ -1,6 +1,6 @@
 # Every target can be run again at any time; what is up to date is skipped.
 .DEFAULT_GOAL := help
-.PHONY: help install agent run stop test lint bench clean
+.PHONY: help install agent run stop test lint compat bench clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
@@ -27,6 +27,9 @@ test: ## everything: lint, unit tests, and tests on the real runtimes (root)
 lint: ## ruff, mypy --strict, import-linter, rustfmt, clippy
 	@scripts/venv.sh dev
 	@scripts/lint.sh
+
+compat: ## try E2B's own clients at every supported release; writes docs/compatibility-e2b.md (root)
+	@scripts/compat.sh
 
 bench: ## measure against the bare runtimes; writes docs/benchmarks.md
 	@scripts/bench.sh

@@ -1,0 +1,283 @@
+"""`python -m e2e.e2b.runners.cli <home of the installed client>`: try every command of E2B's command line.
+
+Unlike the other runners this one runs in our own environment: the client is a program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from e2e.e2b.runners.harness import CHECKS, Run, attempt, check, tell
+
+LIMIT_S = 60
+# `auth` logs in to E2B's own dashboard; `init` and `migrate` only write files where they are called.
+NOT_OF_A_SERVER = ("auth", "template init", "template migrate")
+
+HOME = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
+PROGRAM = str(HOME / "node_modules/.bin/e2b")
+WORK = tempfile.TemporaryDirectory(prefix="e2b-cli-")
+ENVIRONMENT = os.environ | {"HOME": WORK.name, "NO_COLOR": "1", "TERM": "xterm-256color"}
+
+
+def e2b(*arguments: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One call with further environment variables; its output and status."""
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        env=ENVIRONMENT | variables,
+        cwd=WORK.name,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        **given,
+    )
+
+
+def said(*arguments: str, stdin: str | None = None) -> str:
+    """The output of a call that must succeed."""
+    done = e2b(*arguments, stdin=stdin)
+    assert done.returncode == 0, f"e2b {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def refused(*arguments: str) -> None:
+    """Raise what the server said, when the call failed for what is not there yet."""
+    done = e2b(*arguments)
+    assert done.returncode != 0, f"e2b {' '.join(arguments)} succeeded: {done.stdout}"
+    reason = re.search(r"(?:501: |\[501\] Not Implemented: )(.*)", done.stdout + done.stderr)
+    assert reason, f"it failed otherwise: {done.stdout}{done.stderr}"
+    raise RuntimeError(f"501: {reason[1].strip()}")
+
+
+def commands_of(*path: str) -> Iterator[str]:
+    """Every command below `path`, by asking for help."""
+    listed = said(*path, "--help").partition("Commands:")[2]
+    for name, rest in re.findall(r"^  (\w+)\S*( .*)$", listed, re.MULTILINE):
+        whole = " ".join([*path, name])
+        if name == "help" or whole in NOT_OF_A_SERVER:
+            continue
+        if re.search(r"\[command\]|work with|manage", rest):
+            yield from commands_of(*path, name)
+        else:
+            yield whole
+
+
+@contextmanager
+def new_sandbox() -> Iterator[str]:
+    sandbox_id = said("sandbox", "create", "--detach", "--timeout", "100").split()[-1]
+    try:
+        yield sandbox_id
+    finally:
+        e2b("sandbox", "kill", sandbox_id)
+
+
+class Terminal:
+    """A call of the client that has a terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.shown = ""
+        self._ours, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            [PROGRAM, *arguments],
+            env=ENVIRONMENT,
+            cwd=WORK.name,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def see(self, done: Callable[[str], object], limit_s: float = 20) -> None:
+        """Read until `done(what was shown)`."""
+        deadline = time.monotonic() + limit_s
+        while not done(self.shown):
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self._ours], [], [], left)[0], f"it only shows {self.shown!r}"
+            try:
+                self.shown += os.read(self._ours, 65536).decode(errors="replace")
+            except OSError:
+                assert done(self.shown), f"it ended, showing {self.shown!r}"
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def close(self) -> int:
+        """Wait for the client's end; its status."""
+        try:
+            return self._process.wait(20)
+        finally:
+            self._process.kill()
+            os.close(self._ours)
+
+
+@check("sandbox create", "sandbox info", "sandbox list", "sandbox kill")
+async def from_create_to_kill(_run: Run) -> None:
+    with new_sandbox() as sandbox_id:
+        info = json.loads(said("sandbox", "info", sandbox_id, "--format", "json"))
+        assert info["sandboxId"] == sandbox_id and info["state"] == "running"
+        assert f"Sandbox ID: {sandbox_id}" in said("sandbox", "info", sandbox_id)
+        listed = json.loads(said("sandbox", "list", "--format", "json"))
+        assert sandbox_id in [one["sandboxId"] for one in listed]
+        assert sandbox_id in said("sandbox", "list", "--state", "running", "--limit", "100")
+        assert "killed" in said("sandbox", "kill", sandbox_id)
+    assert sandbox_id not in said("sandbox", "list")
+    gone = e2b("sandbox", "info", sandbox_id)
+    assert "found" in (gone.stdout + gone.stderr).lower() or gone.returncode != 0
+
+
+@check("sandbox exec")
+async def execute(_run: Run) -> None:
+    with new_sandbox() as sandbox_id:
+        assert said("sandbox", "exec", sandbox_id, "cat", stdin="piped\nlines\n") == "piped\nlines\n"
+        done = e2b(
+            *("sandbox", "exec", "-u", "root", "-c", "/tmp", "-e", "A=b c", sandbox_id),
+            *("sh", "-c", 'whoami; pwd; echo "$A"; echo oops >&2; exit 4'),
+        )
+        assert (done.returncode, done.stdout) == (4, "root\n/tmp\nb c\n") and "oops" in done.stderr, done
+        e2b("sandbox", "exec", "--background", sandbox_id, "sh", "-c", "sleep 1; touch /tmp/behind")
+        deadline = time.monotonic() + 10
+        while e2b("sandbox", "exec", sandbox_id, "test", "-e", "/tmp/behind").returncode != 0:
+            assert time.monotonic() < deadline, "the command in the background did nothing"
+
+
+@check("sandbox connect")
+async def connect_a_terminal(_run: Run) -> None:
+    with new_sandbox() as sandbox_id:
+        terminal = Terminal("sandbox", "connect", sandbox_id)
+        terminal.see(lambda shown: "$ " in shown)
+        terminal.type("echo in:$((40+2)):$TERM; tty\n")
+        terminal.see(lambda shown: "in:42:xterm-256color" in shown and "/dev/pts/" in shown)
+        terminal.type("exit\n")
+        assert terminal.close() == 0
+        assert sandbox_id in said("sandbox", "list"), "leaving the terminal ended the sandbox"
+
+
+@check("sandbox create")
+async def create_with_a_terminal(_run: Run) -> None:
+    terminal = Terminal("sandbox", "create", "base", "-c", "/tmp", "-e", "MINE=here")
+    terminal.see(lambda shown: "$ " in shown)
+    terminal.type("echo $MINE:$PWD\n")
+    terminal.see(lambda shown: "here:/tmp" in shown)
+    terminal.type("exit\n")
+    assert terminal.close() == 0
+
+
+@check("sandbox metrics", "sandbox logs")
+async def metrics_and_logs(_run: Run) -> None:
+    with new_sandbox() as sandbox_id:
+        said("sandbox", "exec", sandbox_id, "true")
+        deadline = time.monotonic() + 15
+        while "{" not in (found := said("sandbox", "metrics", sandbox_id, "--format", "json")):
+            assert time.monotonic() < deadline, "no metrics came"
+            time.sleep(0.5)  # noqa: ASYNC251 - nothing else runs here
+        line = json.loads(next(line for line in found.splitlines() if line.startswith("{")))
+        assert line["cpuCount"] >= 1 and 0 < line["memUsed"] <= line["memTotal"]
+        assert "Memory:" in said("sandbox", "metrics", sandbox_id)
+        logs = said("sandbox", "logs", sandbox_id, "--format", "json")
+        assert any(json.loads(line) for line in logs.splitlines() if line.startswith("{")), logs
+        assert "INFO" in said("sandbox", "logs", sandbox_id)
+
+
+@check("sandbox kill")
+async def kill_by_metadata_and_all_at_once(_run: Run) -> None:
+    with new_sandbox() as first, new_sandbox() as second:
+        assert said("sandbox", "kill", first, second).count("killed") == 2
+        unknown = e2b("sandbox", "kill", "iaaaaaaaaaaaaaaaaaaaa")
+        assert "wasn't found" in unknown.stdout + unknown.stderr
+
+
+@check("sandbox resume")
+async def resume_what_runs(_run: Run) -> None:
+    with new_sandbox() as sandbox_id:
+        assert "resumed" in said("sandbox", "resume", sandbox_id)
+
+
+@check("template list")
+async def list_templates(_run: Run) -> None:
+    assert "base" in said("template", "list")
+    assert any("base" in json.dumps(one) for one in json.loads(said("template", "list", "--format", "json")))
+
+
+@check("sandbox list")
+async def a_wrong_key(_run: Run) -> None:
+    done = e2b("sandbox", "list", E2B_API_KEY="e2b_" + "0" * 40)
+    assert done.returncode != 0 and "AuthenticationError: Unauthorized" in done.stderr, done
+
+
+def write_dockerfile() -> None:
+    Path(WORK.name, "suite.Dockerfile").write_text("FROM debian:12\nRUN true\n")
+
+
+def later_on_a_sandbox(*arguments: str) -> None:
+    with new_sandbox() as sandbox_id:
+        refused(*arguments, sandbox_id)
+
+
+@check("sandbox pause", later=True)
+async def pause(_run: Run) -> None:
+    later_on_a_sandbox("sandbox", "pause")
+
+
+@check("sandbox snapshot create", later=True)
+async def create_snapshot(_run: Run) -> None:
+    later_on_a_sandbox("sandbox", "snapshot", "create")
+
+
+@check("sandbox snapshot list", later=True)
+async def list_snapshots(_run: Run) -> None:
+    refused("sandbox", "snapshot", "list")
+
+
+@check("sandbox snapshot delete", later=True)
+async def delete_snapshot(_run: Run) -> None:
+    refused("sandbox", "snapshot", "delete", "some-snapshot")
+
+
+@check("template create", later=True)
+async def create_template(_run: Run) -> None:
+    write_dockerfile()
+    refused("template", "create", "suite-never", "--dockerfile", "suite.Dockerfile")
+
+
+@check("template delete", later=True)
+async def delete_template(_run: Run) -> None:
+    refused("template", "delete", "base", "--yes")
+
+
+@check("template publish", later=True)
+async def publish_template(_run: Run) -> None:
+    refused("template", "publish", "base", "--yes")
+
+
+@check("template unpublish", later=True)
+async def unpublish_template(_run: Run) -> None:
+    refused("template", "unpublish", "base", "--yes")
+
+
+async def main() -> None:
+    public = {command for group in ("sandbox", "template") for command in commands_of(group)}
+    version = json.loads((HOME / "node_modules/@e2b/cli/package.json").read_text())["version"]
+    tell({"client": version, "flavour": "cli", "public": sorted(public)})
+    run = Run("async", e2b=None)
+    only = set(filter(None, os.environ.get("E2B_COMPAT_ONLY", "").split(",")))
+    for one in CHECKS:
+        if not only or one.name in only:
+            tell(await attempt(one, run, public))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
