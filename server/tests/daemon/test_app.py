@@ -6,13 +6,17 @@ import asyncio
 import io
 import json
 import logging
+import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from atolld.daemon import logs
 from atolld.daemon.app import Daemon
+from atolld.daemon.certificates import files_of
 from atolld.daemon.first_key import key_file
 from atolld.daemon.settings import Settings
 from atolld.foundation.errors import FailedPrecondition
@@ -142,3 +146,46 @@ async def test_keys_and_rows_outlive_a_restart(running: Running, settings: Setti
         ended = (await http.get("/v1/sandboxes", params={"state": "ended"})).json()["items"]
         assert [(one["id"], one["end_reason"]) for one in ended] == [(made["id"], "crashed")]
     await again.stop()
+
+
+@pytest.fixture
+async def secure(settings: Settings, tmp_path: Path) -> AsyncIterator[Running]:
+    """A daemon that serves `sandbox.test` with a certificate of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made = Running(settings.model_copy(update={"tls": "auto", "domain": "sandbox.test", "tls_port": port}))
+    yield made
+    await made.stop()
+
+
+async def test_tls_by_names_below_the_domain(secure: Running) -> None:
+    plain = await secure.start()
+    port = secure.settings.tls_port
+    trusted = ssl.create_default_context(cafile=str(files_of(secure.settings.state, "sandbox.test").authority))
+    key = {"x-api-key": plain.headers["x-api-key"]}
+    token: dict[str, str] = {}
+
+    async with httpx.AsyncClient(verify=trusted, timeout=20) as client:
+
+        async def ask(method: str, name: str, path: str, body: object = None) -> httpx.Response:
+            # The name is what the certificate and the daemon see; the address needs no name server.
+            return await client.request(
+                method,
+                f"https://127.0.0.1:{port}{path}",
+                headers={"host": f"{name}:{port}", **key, **token},
+                json=body,
+                extensions={"sni_hostname": name},
+            )
+
+        made = await ask("POST", "api.sandbox.test", "/v2/sandboxes", {"templateID": "base"})
+        assert made.status_code == 201, made.text
+        id = made.json()["sandboxID"]
+        token["x-access-token"] = made.json()["envdAccessToken"]
+        assert made.json()["domain"] == f"sandbox.test:{port}"
+        echoed = await ask("POST", f"49983-{id}.sandbox.test", "/echo", {"a": 1})
+        assert (echoed.status_code, echoed.json()["path"]) == (200, "/echo")
+        assert (await ask("DELETE", "api.sandbox.test", f"/sandboxes/{id}")).status_code == 204
+        gone = await ask("GET", f"49983-{id}.sandbox.test", "/health")
+        assert (gone.status_code, gone.json()["message"]) == (502, "The sandbox was not found")
+    await plain.aclose()

@@ -136,3 +136,12 @@ def test_wrong_use(atolld: Atolld) -> None:
 def test_the_specification_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["openapi"]) == 0
     assert capsys.readouterr().out == specification() + "\n"
+
+
+def test_the_authority_to_trust(atolld: Atolld, settings: Settings) -> None:
+    told = atolld("ca", "--domain", "sandbox.test")
+    path = settings.state / "tls" / "sandbox.test" / "ca.pem"
+    assert told.returncode == 0 and told.stdout.startswith(f"{path}\n") and path.exists()
+    assert f"SSL_CERT_FILE={path}" in told.stdout and f"NODE_EXTRA_CA_CERTS={path}" in told.stdout
+    refused = atolld("ca")
+    assert refused.returncode == 1 and "no domain is set" in refused.stderr

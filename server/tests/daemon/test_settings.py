@@ -89,3 +89,32 @@ class TestLoad:
 )
 def test_where_clients_on_this_machine_go(host: str, url: str) -> None:
     assert Settings(bind_host=host).url == url
+
+
+@pytest.mark.usefixtures("no_file")
+class TestTls:
+    @pytest.mark.parametrize(
+        "given, fault",
+        [
+            ({"tls": "auto"}, "needs the setting domain"),
+            ({"tls": "files", "tls_cert": "/c"}, "needs the settings tls_cert and tls_key"),
+            ({"tls": "auto", "domain": "a.test", "tls_port": 8880}, "must differ"),
+            ({"domain": "*.sandbox.test"}, "domain"),
+            ({"domain": "Sandbox.test"}, "domain"),
+        ],
+    )
+    def test_what_cannot_be(self, given: dict[str, object], fault: str) -> None:
+        with pytest.raises(InvalidArgument, match=fault):
+            load({}, given)
+
+    @pytest.mark.parametrize(
+        "given, told",
+        [
+            ({}, None),
+            ({"domain": "a.test"}, "a.test"),
+            ({"domain": "a.test", "tls": "auto"}, "a.test"),
+            ({"domain": "a.test", "tls": "auto", "tls_port": 8443}, "a.test:8443"),
+        ],
+    )
+    def test_the_domain_that_clients_are_told(self, given: dict[str, object], told: str | None) -> None:
+        assert load({}, given).public_domain == told

@@ -31,14 +31,15 @@ from atolld.daemon.first_key import ensure_first_key
 from atolld.daemon.nodes import BuiltNode, build_node
 from atolld.daemon.settings import Settings
 from atolld.daemon.telemetry import Metrics
+from atolld.daemon.tls import Tls
 from atolld.daemon.watched import WatchedNode
-from atolld.foundation.aio import CleanupStack
+from atolld.foundation.aio import CleanupStack, cancel_and_wait, spawn
 from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.ids import SandboxId
 from atolld.foundation.units import format_seconds
 from atolld.gateway.http import Gateway
 from atolld.gateway.route import is_data_plane
-from atolld.gateway.server import Limits, edge_protocol
+from atolld.gateway.server import ALPN, Limits, edge_protocol
 from atolld.storage.database import Database, open_database
 from atolld.storage.events import SqlEvents
 from atolld.storage.keys import SqlKeys
@@ -99,11 +100,12 @@ class Daemon:
             # Taken early: a daemon that cannot listen must not touch sandboxes first.
             listener = server.listen(settings)
             cleanup.push("listener", listener.close)
+            tls = self._tls(cleanup)
             database = await open_database(settings.database, claim=True)
             cleanup.push("database", database.close)
             graph = self._build(database, await build_node(settings, self._clock))
             cleanup.push("node", graph.node.close)
-            await self._serve(graph, listener, cleanup)
+            await self._serve(graph, listener, tls, cleanup)
 
     def handle_signals(self) -> None:
         """SIGTERM and SIGINT stop; SIGUSR2 stops and removes everything of the instance."""
@@ -112,15 +114,31 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGUSR2, self.stop, True)
 
-    async def _serve(self, graph: Graph, listener: socket.socket, cleanup: CleanupStack) -> None:
+    def _tls(self, cleanup: CleanupStack) -> tuple[socket.socket, Tls] | None:
+        if self._settings.tls == "off":
+            return None
+        listener = server.listen(self._settings, self._settings.tls_port, "tls_port")
+        cleanup.push("listener for TLS", listener.close)
+        return listener, Tls(self._settings, list(ALPN))
+
+    async def _serve(
+        self, graph: Graph, listener: socket.socket, tls: tuple[socket.socket, Tls] | None, cleanup: CleanupStack
+    ) -> None:
         settings = self._settings
         await graph.sandboxes.recover()
         project = await graph.projects.ensure_default()
         await ensure_first_key(graph.keys, project, settings.state)
         limits = Limits(head_timeout_s=settings.head_timeout_s, max_connections=settings.max_connections)
         self._server = server.make_server(
-            graph.entry, edge_protocol(render, limits), settings, cut_streams=graph.gateway.close
+            graph.entry,
+            edge_protocol(render, limits),
+            settings,
+            cut_streams=graph.gateway.close,
+            secure=(tls[0], tls[1].context) if tls is not None else None,
         )
+        if tls is not None:
+            fresh = spawn(tls[1].keep_fresh(self._clock), name="tls-certificate")
+            cleanup.push("TLS certificate", lambda: cancel_and_wait(fresh))
         graph.metrics.loop_lag.start()
         cleanup.push("loop lag", graph.metrics.loop_lag.stop)
         # What exists now lives as long as the daemon; the collector need never look at it again.
@@ -181,7 +199,7 @@ class Daemon:
             metrics_public=settings.metrics_public,
         )
         runtime = "fake" if settings.node == "fake" else settings.e2b_runtime
-        e2b = E2bOptions(max_timeout_h=settings.e2b_max_timeout_h, runtime=runtime)
+        e2b = E2bOptions(domain=settings.public_domain, max_timeout_h=settings.e2b_max_timeout_h, runtime=runtime)
         entry = Entry(Dialects(services, e2b).of, gateway.serve, is_data_plane, metrics.request)
         return Graph(built, node, sandboxes, keys, projects, gateway, metrics, entry)
 

@@ -20,13 +20,13 @@ from atolld.api.app import create_app
 from atolld.api.e2b.app import create_e2b_app
 from atolld.control.keys import Keys
 from atolld.control.projects import Projects
-from atolld.daemon import background, doctor, logs
+from atolld.daemon import background, certificates, doctor, logs
 from atolld.daemon.app import Daemon
 from atolld.daemon.first_key import key_file, write_client_config
 from atolld.daemon.nodes import probe_runtimes, templates_of
 from atolld.daemon.settings import Settings, load
 from atolld.foundation.clock import SystemClock
-from atolld.foundation.errors import AtollError
+from atolld.foundation.errors import AtollError, InvalidArgument
 from atolld.foundation.ids import KeyId
 from atolld.foundation.units import MIB, format_seconds
 from atolld.storage.database import open_database
@@ -40,13 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done, 1 failed with a sentence on stderr, 2 used wrongly."""
     arguments = _parser().parse_args(argv)
     try:
-        settings = load(overrides={"instance": arguments.instance, "bind_port": getattr(arguments, "port", None)})
+        settings = load(overrides=_overrides(arguments))
         return int(arguments.run(settings, arguments) or 0)
     except AtollError as error:
         _say(f"atolld: {error.message}", sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
+    given = {"bind_port": "port", "domain": "domain", "tls": "tls"}
+    return {"instance": arguments.instance} | {
+        setting: getattr(arguments, option, None) for setting, option in given.items()
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run in the foreground until SIGTERM")
     serve.add_argument("--port", type=int, help="port to listen on (setting `bind_port`)")
+    serve.add_argument("--domain", help="domain that leads here (setting `domain`)")
+    serve.add_argument("--tls", choices=("off", "auto", "files"), help="serve TLS too (setting `tls`)")
     serve.add_argument("--log-file", type=Path, help="log there, bounded in size, instead of to stderr")
     serve.set_defaults(run=_serve)
 
@@ -84,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("doctor", help="check this machine and say what to do about each fault")
     check.add_argument("--json", action="store_true")
     check.set_defaults(run=_doctor)
+
+    ca = commands.add_parser("ca", help="the authority that `tls` auto makes: where it lies and how to trust it")
+    ca.add_argument("--domain", help="the domain (setting `domain`)")
+    ca.set_defaults(run=_ca)
 
     openapi = commands.add_parser("openapi", help="print an API's specification")
     openapi.add_argument("dialect", nargs="?", choices=("native", "e2b"), default="native")
@@ -213,6 +226,22 @@ def _doctor(settings: Settings, arguments: argparse.Namespace) -> int:
         if finding.remedy:
             _say(f"      -> {finding.remedy}")
     return 0 if ok else 1
+
+
+def _ca(settings: Settings, _arguments: argparse.Namespace) -> None:
+    if settings.domain is None:
+        raise InvalidArgument("no domain is set; say `atolld ca --domain sandbox.test`, or set the setting domain")
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = certificates.ensure(settings.state, settings.domain).authority
+    _say(
+        f"{path}\n\n"
+        f"It is trusted for {settings.domain} and its subdomains only. Clients of E2B on this machine:\n"
+        f"  export SSL_CERT_FILE={path}        # Python; only this authority is trusted then\n"
+        f"  export NODE_EXTRA_CA_CERTS={path}  # Node: beside all others\n"
+        f"  curl --cacert {path} ...\n"
+        "Everything on this machine (Debian, Ubuntu):\n"
+        f"  cp {path} /usr/local/share/ca-certificates/atoll.crt && update-ca-certificates"
+    )
 
 
 def _openapi(_settings: Settings, arguments: argparse.Namespace) -> None:

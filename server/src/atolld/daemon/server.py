@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -14,12 +15,26 @@ from atolld.daemon.settings import Settings
 from atolld.foundation.errors import FailedPrecondition
 from atolld.gateway.server import EdgeProtocol
 
+BACKLOG = 2048
+HANDSHAKE_S = 10.0
+GOODBYE_S = 2.0
+
 
 class Server(uvicorn.Server):
-    """Serves until `stop` is called. `cut_streams` is called when the grace for requests in flight is over."""
+    """Serves until `stop` is called. `cut_streams` is called when the grace for requests in flight is over.
 
-    def __init__(self, config: uvicorn.Config, cut_streams: Callable[[], None], grace_s: float) -> None:
+    `secure`: a listening socket that TLS is spoken on, with its context.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        cut_streams: Callable[[], None],
+        grace_s: float,
+        secure: tuple[socket.socket, ssl.SSLContext] | None = None,
+    ) -> None:
         super().__init__(config)
+        self._secure = secure
         self.listening = asyncio.Event()
         self._stop = asyncio.Event()
         self._cut_streams = cut_streams
@@ -32,7 +47,26 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._secure is not None:
+            listener, context = self._secure
+            self.servers.append(
+                await asyncio.get_running_loop().create_server(
+                    self._secure_protocol,
+                    sock=listener,
+                    ssl=context,
+                    backlog=BACKLOG,
+                    ssl_handshake_timeout=HANDSHAKE_S,
+                    # A client that does not say goodbye is not waited for.
+                    ssl_shutdown_timeout=GOODBYE_S,
+                )
+            )
         self.listening.set()
+
+    def _secure_protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg]
+        return protocol
 
     async def main_loop(self) -> None:
         await self._stop.wait()
@@ -62,9 +96,13 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    app: Entry, protocol: type[EdgeProtocol], settings: Settings, cut_streams: Callable[[], None]
+    app: Entry,
+    protocol: type[EdgeProtocol],
+    settings: Settings,
+    cut_streams: Callable[[], None],
+    secure: tuple[socket.socket, ssl.SSLContext] | None = None,
 ) -> Server:
-    """The HTTP server for `app`."""
+    """The HTTP server for `app`; `secure`: see `Server`."""
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -77,17 +115,17 @@ def make_server(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
-        backlog=2048,
+        backlog=BACKLOG,
     )
-    return Server(config, cut_streams, settings.stop_grace_s)
+    return Server(config, cut_streams, settings.stop_grace_s, secure)
 
 
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket.
+def listen(settings: Settings, port: int | None = None, setting: str = "bind_port") -> socket.socket:
+    """The listening socket, on `port` (default: `bind_port`); `setting` names the port in errors.
 
     Raises FailedPrecondition when the address is taken or not this machine's, saying what to change.
     """
-    host, port = settings.bind_host, settings.bind_port
+    host, port = settings.bind_host, settings.bind_port if port is None else port
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -95,10 +133,10 @@ def listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)
+        listener.listen(BACKLOG)
     except OSError as error:
         raise FailedPrecondition(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; end what uses it or set bind_port"
+            f"cannot listen on {host}:{port}: {error.strerror or error}; end what uses it or set {setting}"
         ) from None
     listener.setblocking(False)
     return listener

@@ -43,6 +43,21 @@ class Settings(BaseModel):
     )
     bind_host: str = Field("127.0.0.1", description="Address the API listens on.")
     bind_port: Port = Field(8880, description="Port the API listens on.")
+    domain: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$",
+        max_length=200,
+        description="Domain under which `<port>-<sandbox>.<domain>` and `api.<domain>` lead to this daemon; told to "
+        "E2B's clients. See docs/tls.md.",
+    )
+    tls: Literal["off", "auto", "files"] = Field(
+        "off",
+        description="`auto` serves with a certificate for `domain` from an authority of its own, `files` with "
+        "`tls_cert` and `tls_key`.",
+    )
+    tls_cert: Path | None = Field(None, description="Certificate chain in PEM, for `tls` files.")
+    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, for `tls` files.")
+    tls_port: Port = Field(443, description="Port for TLS, beside `bind_port`.")
     state_dir: Path | None = Field(None, description="Database and disks; default `/var/lib/<instance>`.")
     run_dir: Path | None = Field(None, description="What is gone after a reboot; default `/run/<instance>`.")
     cache_dir: Path = Field(Path("/var/cache/atoll"), description="Templates and tools, shared by all instances.")
@@ -114,6 +129,13 @@ class Settings(BaseModel):
         return self.agent_binary or self.cache_dir / "bin" / "atoll-agent"
 
     @property
+    def public_domain(self) -> str | None:
+        """The domain as clients must write it, with the port when it is not the usual one."""
+        if self.domain is None or self.tls == "off" or self.tls_port == 443:
+            return self.domain
+        return f"{self.domain}:{self.tls_port}"
+
+    @property
     def url(self) -> str:
         """Where clients on this machine reach the API."""
         host = self.bind_host
@@ -151,7 +173,17 @@ def load(environ: Mapping[str, str] | None = None, overrides: Mapping[str, objec
         raise InvalidArgument(f"setting {name} is {fault['input']!r}: {fault['msg']}") from None
     # A bad instance name is told now and not at its first use.
     _ = settings.identity
+    _check_tls(settings)
     return settings
+
+
+def _check_tls(settings: Settings) -> None:
+    if settings.tls == "auto" and settings.domain is None:
+        raise InvalidArgument("setting tls is 'auto', which needs the setting domain, for example sandbox.test")
+    if settings.tls == "files" and (settings.tls_cert is None or settings.tls_key is None):
+        raise InvalidArgument("setting tls is 'files', which needs the settings tls_cert and tls_key")
+    if settings.tls != "off" and settings.tls_port == settings.bind_port:
+        raise InvalidArgument(f"tls_port and bind_port are both {settings.tls_port}; they must differ")
 
 
 def _from_file(path_text: str | None) -> dict[str, object]:

@@ -43,7 +43,8 @@ class Side(asyncio.Protocol):
         peer = self._peer
         if peer is None or peer._transport.is_closing():
             return False
-        if peer._eof_seen:
+        if peer._eof_seen or not peer._transport.can_write_eof():
+            # TLS has no end of one direction alone.
             peer._transport.close()
             return False
         peer._transport.write_eof()

@@ -22,6 +22,8 @@ from atolld.gateway.relay import Ended
 log = logging.getLogger("atolld.gateway")
 
 EXTENSION = "atoll.wire"
+# What may be agreed on when TLS begins, the best first.
+ALPN = ("http/1.1",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,8 @@ class EdgeProtocol(HttpToolsProtocol):
             parts += (name, b": ", value, b"\r\n")
         self.transport.write(b"".join((*parts, b"\r\n", answer.body)))
         # Closed at once, what the client still sends would reset the connection before it has read the answer.
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self._refused = True
         self._head_timer = self.loop.call_later(self.limits.linger_s, self.transport.abort)
 
