@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -109,11 +110,15 @@ impl Input {
         self.fd.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Sets the terminal's size. `internal` when the process has none, or has ended.
-    pub fn resize(&self, size: &PtySize) -> Result<(), Error> {
+    /// Sets the size of the terminal of `session`. `internal` when the process has none, or has ended.
+    pub fn resize(&self, size: &PtySize, session: Pid) -> Result<(), Error> {
         match self.fd() {
-            Some(fd) if self.kind == Kind::Terminal => terminal::resize(fd.as_fd(), size)
-                .map_err(|errno| Error::new(Code::Internal, format!("cannot resize the terminal: {errno}"))),
+            Some(fd) if self.kind == Kind::Terminal => {
+                terminal::resize(fd.as_fd(), size)
+                    .map_err(|errno| Error::new(Code::Internal, format!("cannot resize the terminal: {errno}")))?;
+                terminal::tell_resized(fd.as_fd(), session);
+                Ok(())
+            }
             _ => Err(Error::internal("the process has no terminal")),
         }
     }

@@ -78,7 +78,7 @@ fn attach(agent: &Agent, context: &Context, message: &ConnectRequest) -> Result<
 fn update(agent: &Agent, message: &UpdateRequest) -> Result<Empty, Error> {
     let process = select::running(&agent.processes, message.process.as_ref())?;
     if let Some(size) = message.pty.as_ref().and_then(|pty| pty.size.as_ref()) {
-        process.input.resize(size)?;
+        process.input.resize(size, process.pid)?;
     }
     Ok(Empty {})
 }

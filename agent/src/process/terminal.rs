@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, getsid, kill_process};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Winsize, tcgetpgrp, tcsetwinsize};
 
 use crate::users::User;
 use crate::wire::process::PtySize;
@@ -39,7 +40,7 @@ pub fn open(size: Option<&PtySize>, user: Option<&User>) -> Result<Terminal, Err
     Ok(Terminal { controller, user: side })
 }
 
-/// Sets a terminal's size; 0 columns or rows mean 80 or 24. Its foreground processes get SIGWINCH.
+/// Sets a terminal's size; 0 columns or rows mean 80 or 24.
 pub fn resize(controller: impl AsFd, size: &PtySize) -> Result<(), Errno> {
     let or = |value: u32, default: u16| match u16::try_from(value) {
         Ok(0) => default,
@@ -47,7 +48,7 @@ pub fn resize(controller: impl AsFd, size: &PtySize) -> Result<(), Errno> {
         Err(_) => u16::MAX,
     };
     tcsetwinsize(
-        controller,
+        &controller,
         Winsize {
             ws_col: or(size.cols, COLUMNS),
             ws_row: or(size.rows, ROWS),
@@ -55,4 +56,26 @@ pub fn resize(controller: impl AsFd, size: &PtySize) -> Result<(), Errno> {
             ws_ypixel: 0,
         },
     )
+}
+
+/// Tells the programs of `session` that its terminal has another size, where the kernel does not.
+///
+/// gVisor sets the size and sends no SIGWINCH, and does not say which group is in the foreground; the signal does
+/// nothing to a program that does not ask for it, so every program of the session gets it.
+pub fn tell_resized(controller: impl AsFd, session: Pid) {
+    if tcgetpgrp(controller).is_ok() {
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && getsid(Some(pid)) == Ok(session)
+        {
+            // It may have ended since it was listed.
+            let _ = kill_process(pid, Signal::WINCH);
+        }
+    }
 }
