@@ -164,7 +164,8 @@ class Screen:
     def __init__(self, sandbox: Sandbox) -> None:
         self.pty = sandbox.pty.create(cols=90, rows=30, timeout_s=120)
         self.shown = ""
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         self.type("PS1='> '\n", r"\n.*> ")
 
     def _read(self) -> None:
@@ -188,6 +189,8 @@ def screen(sandbox: Sandbox) -> Iterator[Screen]:
         yield screen
     finally:
         screen.pty.kill()
+        # Before the sandbox goes: a reader cut off by that would raise where nobody sees it.
+        screen.reader.join(PATIENCE_S)
 
 
 def test_in_a_terminal(sandbox: Sandbox) -> None:
