@@ -159,14 +159,15 @@ async def secure(settings: Settings, tmp_path: Path) -> AsyncIterator[Running]:
     await made.stop()
 
 
-async def test_tls_by_names_below_the_domain(secure: Running) -> None:
+@pytest.mark.parametrize("http2", [False, True])
+async def test_tls_by_names_below_the_domain(secure: Running, http2: bool) -> None:
     plain = await secure.start()
     port = secure.settings.tls_port
     trusted = ssl.create_default_context(cafile=str(files_of(secure.settings.state, "sandbox.test").authority))
     key = {"x-api-key": plain.headers["x-api-key"]}
     token: dict[str, str] = {}
 
-    async with httpx.AsyncClient(verify=trusted, timeout=20) as client:
+    async with httpx.AsyncClient(verify=trusted, timeout=20, http2=http2) as client:
 
         async def ask(method: str, name: str, path: str, body: object = None) -> httpx.Response:
             # The name is what the certificate and the daemon see; the address needs no name server.
@@ -180,6 +181,7 @@ async def test_tls_by_names_below_the_domain(secure: Running) -> None:
 
         made = await ask("POST", "api.sandbox.test", "/v2/sandboxes", {"templateID": "base"})
         assert made.status_code == 201, made.text
+        assert made.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
         id = made.json()["sandboxID"]
         token["x-access-token"] = made.json()["envdAccessToken"]
         assert made.json()["domain"] == f"sandbox.test:{port}"

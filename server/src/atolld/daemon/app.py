@@ -39,7 +39,8 @@ from atolld.foundation.ids import SandboxId
 from atolld.foundation.units import format_seconds
 from atolld.gateway.http import Gateway
 from atolld.gateway.route import is_data_plane
-from atolld.gateway.server import ALPN, Limits, edge_protocol
+from atolld.gateway.secure import ALPN
+from atolld.gateway.server import Limits, edge_protocol
 from atolld.storage.database import Database, open_database
 from atolld.storage.events import SqlEvents
 from atolld.storage.keys import SqlKeys

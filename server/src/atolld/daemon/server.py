@@ -13,6 +13,7 @@ import uvicorn
 from atolld.api.entry import Entry
 from atolld.daemon.settings import Settings
 from atolld.foundation.errors import FailedPrecondition
+from atolld.gateway.secure import SecureProtocol
 from atolld.gateway.server import EdgeProtocol
 
 BACKLOG = 2048
@@ -63,10 +64,9 @@ class Server(uvicorn.Server):
         self.listening.set()
 
     def _secure_protocol(self) -> asyncio.Protocol:
-        protocol: asyncio.Protocol = self.config.http_protocol_class(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )  # type: ignore[call-arg]
-        return protocol
+        edge = self.config.http_protocol_class
+        assert issubclass(edge, EdgeProtocol)
+        return SecureProtocol(self.config, self.server_state, edge)
 
     async def main_loop(self) -> None:
         await self._stop.wait()

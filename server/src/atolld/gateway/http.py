@@ -32,9 +32,9 @@ from atolld.gateway.route import (
     private,
     to_agent_of,
 )
-from atolld.gateway.server import EXTENSION, Wire
 from atolld.gateway.signature import find, parse
 from atolld.gateway.upstream import ResponseHead, UpstreamConnection
+from atolld.gateway.wire import EXTENSION, Wire
 
 log = logging.getLogger("atolld.gateway")
 

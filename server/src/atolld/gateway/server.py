@@ -18,12 +18,9 @@ from atolld.foundation.errors import AtollError, InvalidArgument, Unavailable
 from atolld.foundation.ids import new_request_id
 from atolld.gateway.directory import ErrorRenderer
 from atolld.gateway.relay import Ended
+from atolld.gateway.wire import EXTENSION
 
 log = logging.getLogger("atolld.gateway")
-
-EXTENSION = "atoll.wire"
-# What may be agreed on when TLS begins, the best first.
-ALPN = ("http/1.1",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +39,8 @@ class Limits:
     tunnel_tail_bytes: int = 64 * 1024
 
 
-class Wire:
-    """The client's connection of one request, for what ASGI has no message for."""
+class ConnectionWire:
+    """See `atolld.gateway.wire.Wire`."""
 
     def __init__(self, protocol: EdgeProtocol) -> None:
         self._protocol = protocol
@@ -132,7 +129,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._wire = Wire(self)
+        self._wire = ConnectionWire(self)
         self.scope["extensions"] = {EXTENSION: self._wire}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
