@@ -15,7 +15,7 @@ from e2e.conftest import Daemon
 
 from atoll import Config, Sandbox
 from atolld.images.templates import TemplateStore
-from bench import measure
+from bench import gateway, measure
 from bench.bare import BareRuntime
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +54,8 @@ def run(folder: Path, count: int, many: int) -> str:
             rows += measure.running_command(sandbox, bare, count)
             say("upload and download")
             rows += measure.transfer(sandbox, folder, folder / "state")
+            say("the way through the gateway")
+            rows += gateway.through_the_gateway(client, sandbox, 50 * count)
         say(f"{many} at once")
         rows.append(measure.many_at_once(client, bare, many, parallel))
         say("idle sandboxes")
