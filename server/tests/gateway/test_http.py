@@ -417,6 +417,32 @@ async def test_the_api_gets_everything_else(edge: Edge) -> None:
     assert (await client.response())[2] == b"api:abc"
 
 
+async def test_a_ports_connection_serves_again_what_may_be_sent_twice(edge: Edge) -> None:
+    edge.directory.endpoints[ID].address = "127.0.0.1:1"
+    edge.sandbox.script = answer(OK, OK, OK)
+    client = await edge.client()
+    for method, connections in (("GET", 1), ("GET", 1), ("POST", 2), ("GET", 2)):
+        client.request(method, edge.port_path(edge.sandbox.port), *(["content-length: 0"] if method == "POST" else []))
+        assert (await client.response())[0] == 200
+        assert edge.sandbox.connections == connections
+
+
+async def test_a_program_that_closes_a_kept_connection_costs_nothing(edge: Edge) -> None:
+    edge.directory.endpoints[ID].address = "127.0.0.1:1"
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        await edge.sandbox.head(reader)
+        writer.write(OK)
+        # It says that it keeps the connection, and takes no further request on it.
+        await edge.sandbox.head(reader)
+
+    edge.sandbox.script = script
+    client = await edge.client()
+    for _ in range(3):
+        client.request("GET", edge.port_path(edge.sandbox.port))
+        assert (await client.response())[0] == 200
+
+
 async def test_a_port_is_dialled_directly(edge: Edge) -> None:
     # The agent is elsewhere: the program must not be looked for there.
     port = edge.sandbox.port

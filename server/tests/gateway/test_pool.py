@@ -57,54 +57,54 @@ def test_where_an_agent_is(address: str, where: tuple[str, int]) -> None:
 
 async def test_the_connection_used_last_is_used_first(pool: Pool, dialer: Dialer) -> None:
     first, second = [used(await pool.to_agent(ID, END)) for _ in range(2)]
-    pool.give_back(ID, first)
-    pool.give_back(ID, second)
-    assert pool.idle_agent(OTHER) is None
-    assert [pool.idle_agent(ID) for _ in range(3)] == [second, first, None]
+    pool.give_back(ID, None, first)
+    pool.give_back(ID, None, second)
+    assert pool.idle(OTHER, None) is None
+    assert [pool.idle(ID, None) for _ in range(3)] == [second, first, None]
     assert dialer.calls == [("10.0.0.1", 49983)] * 2
 
 
 async def test_only_so_many_are_kept(pool: Pool) -> None:
     all_ = [used(await pool.to_agent(ID, END)) for _ in range(3)]
     for connection in all_:
-        pool.give_back(ID, connection)
+        pool.give_back(ID, None, connection)
     assert [connection.alive for connection in all_] == [True, True, False]
 
 
 async def test_one_that_did_not_end_cleanly_is_not_kept(pool: Pool) -> None:
     connection = await pool.to_agent(ID, END)
-    pool.give_back(ID, connection)
-    assert not connection.alive and pool.idle_agent(ID) is None
+    pool.give_back(ID, None, connection)
+    assert not connection.alive and pool.idle(ID, None) is None
 
 
 async def test_one_that_died_while_it_was_kept_is_passed_over(pool: Pool) -> None:
     first, second = [used(await pool.to_agent(ID, END)) for _ in range(2)]
-    pool.give_back(ID, first)
-    pool.give_back(ID, second)
+    pool.give_back(ID, None, first)
+    pool.give_back(ID, None, second)
     second.connection_lost(None)
     assert pool.connections() == 1
-    assert pool.idle_agent(ID) is first
+    assert pool.idle(ID, None) is first
 
 
 async def test_one_nobody_uses_is_closed(dialer: Dialer) -> None:
     pool = Pool(idle_s=0.001, dialer=dialer)
     connection = used(await pool.to_agent(ID, END))
-    pool.give_back(ID, connection)
+    pool.give_back(ID, None, connection)
     await asyncio.sleep(0.01)
     assert not connection.alive
 
 
 async def test_the_end_of_a_sandbox_cuts_its_own_only(pool: Pool) -> None:
     idle, busy, other = [await pool.to_agent(id, END) for id in (ID, ID, OTHER)]
-    pool.give_back(ID, used(idle))
+    pool.give_back(ID, None, used(idle))
     busy.begin(b"GET", b"")
     pool.forget(ID)
     assert (idle.alive, busy.alive, other.alive) == (False, False, True)
     with pytest.raises(GuestUnreachable, match="ended"):
         await busy.response_head()
     # What was on its way back when the sandbox ended must not serve the next one.
-    pool.give_back(ID, busy)
-    assert pool.idle_agent(ID) is None
+    pool.give_back(ID, None, busy)
+    assert pool.idle(ID, None) is None
     pool.close()
     assert not other.alive
 
@@ -115,3 +115,23 @@ async def test_an_agent_that_refuses() -> None:
 
     with pytest.raises(GuestUnreachable, match="does not listen"):
         await Pool(dialer=refuse).to_agent(ID, END)
+
+
+async def test_ports_are_kept_apart(pool: Pool) -> None:
+    first, second = [used(await pool.to_port(ID, END, port)) for port in (1, 2)]
+    pool.give_back(ID, 1, first)
+    pool.give_back(ID, 2, second)
+    assert pool.idle(ID, None) is None
+    pool.close_idle(ID, 1)
+    assert (first.alive, second.alive) == (False, True)
+    assert pool.idle(ID, 1) is None and pool.idle(ID, 2) is second
+
+
+async def test_one_to_a_port_is_kept_for_a_shorter_time(dialer: Dialer) -> None:
+    pool = Pool(port_idle_s=0.001, dialer=dialer)
+    agent, port = used(await pool.to_agent(ID, END)), used(await pool.to_port(ID, END, 1))
+    pool.give_back(ID, None, agent)
+    pool.give_back(ID, 1, port)
+    await asyncio.sleep(0.01)
+    assert (agent.alive, port.alive) == (True, False)
+    pool.close()

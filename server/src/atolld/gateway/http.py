@@ -228,8 +228,8 @@ class _Exchange:
         except BaseException:
             connection.abort()
             raise
-        if self._route.to_agent and connection.reusable:
-            self._pool.give_back(self._route.sandbox_id, connection)
+        if connection.reusable:
+            self._pool.give_back(self._route.sandbox_id, self._place, connection)
         else:
             connection.abort()
 
@@ -273,9 +273,20 @@ class _Exchange:
                 return b"content-length: %b\r\n\r\n" % value
         return b"\r\n"
 
+    @property
+    def _place(self) -> int | None:
+        return None if self._route.to_agent else self._route.port
+
     async def _connect(self) -> tuple[UpstreamConnection, bool]:
-        kept = self._pool.idle_agent(self._route.sandbox_id) if self._route.to_agent else None
-        return (kept, True) if kept is not None else (await self._fresh(), False)
+        id = self._route.sandbox_id
+        # Programs close kept connections when they like, so only what can be sent again goes over one.
+        if self._route.to_agent or self._scope["method"] in _REPEATABLE:
+            kept = self._pool.idle(id, self._place)
+            if kept is not None:
+                return kept, True
+        else:
+            self._pool.close_idle(id, self._place)
+        return await self._fresh(), False
 
     async def _fresh(self) -> UpstreamConnection:
         id, endpoint = self._route.sandbox_id, self._endpoint

@@ -17,13 +17,17 @@ from atolld.gateway.upstream import UpstreamConnection
 MAX_IDLE = 8
 # Shorter than the agent's own patience, so that a kept connection is not closed under a request.
 IDLE_S = 20.0
+# A program may serve one connection at a time, and close it when it likes.
+PORT_IDLE_S = 1.0
+
+Kept = list[tuple[UpstreamConnection, asyncio.TimerHandle]]
 
 
 @dataclass(slots=True)
 class _OfSandbox:
-    """The connections of one sandbox."""
+    """The connections of one sandbox; idle ones by port, None being the agent."""
 
-    idle: list[tuple[UpstreamConnection, asyncio.TimerHandle]] = field(default_factory=list)
+    idle: dict[int | None, Kept] = field(default_factory=dict)
     all: set[UpstreamConnection] = field(default_factory=set)
 
 
@@ -31,10 +35,21 @@ Dialer = Callable[[str, int, Callable[[UpstreamConnection], None] | None], Await
 
 
 class Pool:
-    """Every connection of the gateway towards sandboxes. `idle_s`: how long an unused one to an agent is kept."""
+    """Every connection of the gateway towards sandboxes.
 
-    def __init__(self, *, idle_s: float = IDLE_S, max_idle: int = MAX_IDLE, dialer: Dialer = dial) -> None:
+    `idle_s`, `port_idle_s`: how long an unused one is kept, to an agent or to a program's port.
+    """
+
+    def __init__(
+        self,
+        *,
+        idle_s: float = IDLE_S,
+        port_idle_s: float = PORT_IDLE_S,
+        max_idle: int = MAX_IDLE,
+        dialer: Dialer = dial,
+    ) -> None:
         self._idle_s = idle_s
+        self._port_idle_s = port_idle_s
         self._max_idle = max_idle
         self._dial = dialer
         self._sandboxes: dict[SandboxId, _OfSandbox] = {}
@@ -43,15 +58,21 @@ class Pool:
         """How many connections are open, idle ones included."""
         return sum(len(known.all) for known in self._sandboxes.values())
 
-    def idle_agent(self, id: SandboxId) -> UpstreamConnection | None:
-        """A kept connection to the agent, the one used last first; None when there is none."""
+    def idle(self, id: SandboxId, port: int | None) -> UpstreamConnection | None:
+        """A kept connection to `port` (None: the agent), the one used last first; None when there is none."""
         known = self._sandboxes.get(id)
-        while known is not None and known.idle:
-            connection, timer = known.idle.pop()
+        kept = known.idle.get(port) if known is not None else None
+        while kept:
+            connection, timer = kept.pop()
             timer.cancel()
             if connection.alive:
                 return connection
         return None
+
+    def close_idle(self, id: SandboxId, port: int | None) -> None:
+        """Close what is kept to `port`: a program that serves one connection at a time would wait for its end."""
+        while (connection := self.idle(id, port)) is not None:
+            connection.abort()
 
     async def to_agent(self, id: SandboxId, endpoint: Endpoint) -> UpstreamConnection:
         """A fresh connection to the agent. Raises GuestUnreachable."""
@@ -83,26 +104,28 @@ class Pool:
             raise PortNotOpen(f"nothing in the sandbox listens on port {port}", port=port)
         raise GuestUnreachable(f"the agent refused a tunnel to port {port}: {head[:100].decode('latin-1')!r}")
 
-    def give_back(self, id: SandboxId, connection: UpstreamConnection) -> None:
-        """Keep a connection to the agent whose exchange is over, or close it when it cannot serve again."""
+    def give_back(self, id: SandboxId, port: int | None, connection: UpstreamConnection) -> None:
+        """Keep a connection to `port` (None: the agent) whose exchange is over; close it when it cannot serve again."""
         known = self._sandboxes.get(id)
         if known is None or connection not in known.all or not connection.reusable or not connection.alive:
             connection.abort()
             return
         connection.finish()
-        if len(known.idle) >= self._max_idle:
+        kept = known.idle.setdefault(port, [])
+        if len(kept) >= self._max_idle:
             connection.abort()
             return
-        timer = asyncio.get_running_loop().call_later(self._idle_s, connection.abort)
-        known.idle.append((connection, timer))
+        idle_s = self._idle_s if port is None else self._port_idle_s
+        kept.append((connection, asyncio.get_running_loop().call_later(idle_s, connection.abort)))
 
     def forget(self, id: SandboxId) -> None:
         """The sandbox has ended: cut every connection to it, also those in use."""
         known = self._sandboxes.pop(id, None)
         if known is None:
             return
-        for _, timer in known.idle:
-            timer.cancel()
+        for kept in known.idle.values():
+            for _, timer in kept:
+                timer.cancel()
         ended = SandboxEnded("the sandbox ended while the request was in flight")
         for connection in list(known.all):
             connection.abort(ended)
@@ -126,10 +149,13 @@ class Pool:
         if known is None:
             return
         known.all.discard(connection)
-        for entry in known.idle:
-            if entry[0] is connection:
+        for port, kept in known.idle.items():
+            entry = next((entry for entry in kept if entry[0] is connection), None)
+            if entry is not None:
                 entry[1].cancel()
-                known.idle.remove(entry)
+                kept.remove(entry)
+                if not kept:
+                    del known.idle[port]
                 break
         if not known.all:
             del self._sandboxes[id]
