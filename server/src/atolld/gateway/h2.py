@@ -36,14 +36,18 @@ from atolld.gateway.server import Limits
 log = logging.getLogger("atolld.gateway")
 
 MAX_STREAMS = 100
-STREAM_WINDOW = 128 * 1024
+# A stream's may be used up by a body that nobody takes; the connection's is what a client can make us keep in all.
+STREAM_WINDOW = 512 * 1024
+CONNECTION_WINDOW = 16 * 1024 * 1024
+DATA_FRAME_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 # The longest headers, with what frames them.
 MAX_FRAME_BYTES = 2 * MAX_HEADER_BYTES
 MAX_RESETS = 200
 MAX_UNREAD_BYTES = 4 * 1024 * 1024
 
-_HTTP2_PREFACE_WINDOW = 65_535
+# What HTTP/2 begins with.
+_FIRST_WINDOW = 65_535
 
 
 class Http2Protocol(asyncio.Protocol):
@@ -72,13 +76,16 @@ class Http2Protocol(asyncio.Protocol):
             initial_values={
                 SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
                 SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                SettingCodes.MAX_FRAME_SIZE: DATA_FRAME_BYTES,
                 SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_BYTES,
                 SettingCodes.ENABLE_PUSH: 0,
             },
         )
+        # Replaced as a whole, settings reach the parser by hand.
+        self.h2.max_inbound_frame_size = DATA_FRAME_BYTES
+        self.h2.decoder.max_header_list_size = MAX_HEADER_BYTES
         self.h2.initiate_connection()
-        # Streams are bounded one by one; a slow one must not stop the others.
-        self.h2.increment_flow_control_window(MAX_STREAMS * STREAM_WINDOW - _HTTP2_PREFACE_WINDOW)
+        self.h2.increment_flow_control_window(CONNECTION_WINDOW - _FIRST_WINDOW)
         self.flush()
         self._arm_idle(self._limits.head_timeout_s)
         if len(self._state.connections) > self._limits.max_connections:
