@@ -26,11 +26,11 @@ Flavour = Literal["py", "js", "cli"]
 
 @dataclass(frozen=True)
 class Client:
-    """One released client: what it is, which release, and whether the default run has it."""
+    """One released client: what it is, which release, and the flavours that the default run has of it."""
 
     flavour: Flavour
     version: str
-    default: bool = False
+    default: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,7 +52,8 @@ def load() -> list[Client]:
     """All clients of versions.toml, in its order (oldest first within a flavour)."""
     with open(HERE / "versions.toml", "rb") as file:
         return [
-            Client(row["flavour"], row["version"], row.get("default", False)) for row in tomllib.load(file)["client"]
+            Client(row["flavour"], row["version"], tuple(row.get("default", ())))
+            for row in tomllib.load(file)["client"]
         ]
 
 

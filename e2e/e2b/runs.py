@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from e2e.e2b.clients import Client, install
 
@@ -61,7 +61,7 @@ class Report:
 
 
 def columns(clients: list[Client]) -> Iterator[tuple[Client, str]]:
-    """Every client with each flavour it is tried in."""
+    """Every client with each flavour it can be tried in."""
     for client in clients:
         for flavour in ("sync", "async") if client.flavour == "py" else (client.flavour,):
             yield client, flavour
@@ -90,6 +90,16 @@ def run(client: Client, flavour: str, server: Server) -> Report:
         raise AssertionError(f"the runner of {client.name} {flavour} ended with {done.returncode}:\n{said}")
     results = tuple(Result(**{**line, "methods": tuple(line["methods"])}) for line in lines[1:])
     return Report(client, flavour, tuple(lines[0]["public"]), results)
+
+
+def run_many(client: Client, server: Server) -> dict[str, Any]:
+    """What runners/many.py says after many sandboxes at once with a Python client."""
+    command = [str(install(client) / "bin/python"), "-m", "e2e.e2b.runners.many"]
+    done = subprocess.run(
+        command, env=_environment(server), cwd="/", capture_output=True, text=True, timeout=RUN_TIMEOUT_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _environment(server: Server) -> dict[str, str]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pytest
 
 from e2e.conftest import Daemon
 from e2e.e2b import known
-from e2e.e2b.clients import Client, load
+from e2e.e2b.clients import Client, install, load
 from e2e.e2b.other_project import key_of_another_project
-from e2e.e2b.runs import Server, columns, run
+from e2e.e2b.runs import Report, Server, run, run_many
 
-DEFAULT = [client for client in load() if client.default]
+DEFAULT = [(client, flavour) for client in load() for flavour in client.default]
+# Much of a run is waiting for what takes its time.
+AT_ONCE = 3
+
+Runs = dict[tuple[Client, str], Future[Report]]
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +25,21 @@ def server(daemon: Daemon) -> Server:
     return Server(daemon.url, daemon.key, key_of_another_project(daemon.state_dir))
 
 
-@pytest.mark.parametrize(("client", "flavour"), columns(DEFAULT), ids=lambda part: getattr(part, "name", part))
-def test_every_public_method(server: Server, client: Client, flavour: str) -> None:
-    complaints = known.complaints(run(client, flavour, server), known.load())
+@pytest.fixture(scope="module")
+def runs(server: Server) -> Iterator[Runs]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {(client, flavour): pool.submit(run, client, flavour, server) for client, flavour in DEFAULT}
+
+
+@pytest.mark.parametrize(("client", "flavour"), DEFAULT, ids=lambda part: getattr(part, "name", part))
+def test_every_public_method(runs: Runs, client: Client, flavour: str) -> None:
+    complaints = known.complaints(runs[client, flavour].result(), known.load())
     assert not complaints, "\n".join(complaints)
+
+
+def test_twenty_clients_at_once(server: Server, daemon: Daemon) -> None:
+    newest = next(client for client in reversed(load()) if client.flavour == "py")
+    install(newest)
+    said = run_many(newest, server)
+    assert said == {"clients": 20, "faults": []}
+    assert daemon.api("GET", "/v1/sandboxes").json()["items"] == []

@@ -1,13 +1,17 @@
 // Checks of the JavaScript client: how they are named, run and told. The twin of ../harness.py.
 import { readFileSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 
 const home = process.argv[2]
 const dist = `${home}/node_modules/e2b/dist`
 
-export const e2b = await import(pathToFileURL(`${dist}/index.mjs`).href)
 export const version = JSON.parse(readFileSync(`${home}/node_modules/e2b/package.json`)).version
+// The ES module of the oldest release cannot build templates, wherever they go: it calls require, which is not there.
+export const e2b = version.startsWith('2.21.')
+  ? createRequire(import.meta.url)(`${dist}/index.js`)
+  : await import(pathToFileURL(`${dist}/index.mjs`).href)
 export const { Sandbox } = e2b
 
 const CHECK_LIMIT_MS = 40_000
