@@ -81,9 +81,9 @@ where
         }
         .map_err(|error| error.with_length(head.length)),
     };
-    if stored.is_err() {
-        drain(&mut body, u64::MAX).await;
-    }
+    // Also what follows a form's last boundary or a packed body's end, and be it only the last chunk: a connection whose
+    // request was not read to its end is closed after the answer, when the next request may be under way on it.
+    drain(&mut body, u64::MAX).await;
     stored
 }
 
