@@ -107,6 +107,21 @@ async def test_bodies_go_up_as_they_were_framed(edge: Edge) -> None:
     assert b"transfer-encoding: chunked" in edge.sandbox.heads[1]
 
 
+async def test_a_connection_whose_request_was_not_sent_whole_is_not_used_again(edge: Edge) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await edge.sandbox.head(reader)
+        writer.write(OK)
+        await reader.read()
+
+    edge.sandbox.script = script
+    first, second = await edge.client(), await edge.client()
+    first.request("POST", edge.agent("/early"), "transfer-encoding: chunked", body=b"3\r\nabc\r\n")
+    assert (await first.response())[0] == 200
+    second.request("GET", edge.agent("/next"))
+    assert (await second.response())[0] == 200
+    assert edge.sandbox.connections == 2
+
+
 async def test_an_answer_is_streamed_as_it_comes(edge: Edge) -> None:
     more = asyncio.Event()
 

@@ -208,6 +208,7 @@ class _Exchange:
         self._request_id = request_id
         self._wire = wire
         self._client_gone = False
+        self._unsent = False
         self.started = False
 
     async def run(self) -> None:
@@ -221,6 +222,7 @@ class _Exchange:
             body, more = await self._body_so_far()
             payload = head + self._framing(chunked, bool(body) or more) + _framed(body, chunked, not more)
             repeatable = reused and not body and not more and self._scope["method"] in _REPEATABLE
+            self._unsent = more
             connection.begin(self._scope["method"].encode(), payload)
             if repeatable:
                 connection = await self._once_more_if_stale(connection, payload)
@@ -228,7 +230,8 @@ class _Exchange:
         except BaseException:
             connection.abort()
             raise
-        if connection.reusable:
+        # Where the answer came before the request's end, more of it would be taken for the next request.
+        if connection.reusable and not self._unsent:
             self._pool.give_back(self._route.sandbox_id, self._place, connection)
         else:
             connection.abort()
@@ -339,7 +342,7 @@ class _Exchange:
                     connection.abort()
                     return
                 if more:
-                    more = message.get("more_body", False)
+                    self._unsent = more = message.get("more_body", False)
                     await connection.write(_framed(message.get("body", b""), chunked, not more))
         except UpstreamBroken:
             # The reader of the answer gets the same error, or already has the whole answer.
