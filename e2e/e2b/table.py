@@ -12,7 +12,7 @@ from pathlib import Path
 
 from e2e.conftest import make_daemon
 from e2e.e2b import known
-from e2e.e2b.clients import install, load
+from e2e.e2b.clients import Client, install, load
 from e2e.e2b.other_project import key_of_another_project
 from e2e.e2b.runs import ROOT, Report, Result, Server, columns, run
 
@@ -105,6 +105,15 @@ def render(reports: list[Report]) -> str:
     return "".join(parts)
 
 
+def try_all(clients: list[Client], server: Server) -> list[Report]:
+    """Every client in each of its flavours, several at a time."""
+    for client in clients:
+        install(client)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = [pool.submit(run, client, flavour, server) for client, flavour in columns(clients)]
+        return [one.result() for one in runs]
+
+
 def main(names: list[str]) -> int:
     """Try the clients, write the page when all were tried; 1 when something is wrong that is not known."""
     clients = [client for client in load() if not names or client.name in names]
@@ -112,12 +121,7 @@ def main(names: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="atoll-compat-") as base:
         for daemon in make_daemon(Path(base)):
             server = Server(daemon.url, daemon.key, key_of_another_project(daemon.state_dir))
-            pairs = list(columns(clients))
-            for client, _ in pairs:
-                install(client)
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                tried = list(pool.map(lambda pair: run(*pair, server), pairs))
-            for report in tried:
+            for report in try_all(clients, server):
                 complaints = known.complaints(report, gaps)
                 took_s = sum(result.ms for result in report.results) / 1000
                 print(f"{report.name}: {len(report.results)} checks in {took_s:.0f} s, {len(complaints)} complaints")
