@@ -73,10 +73,9 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def cold_create(client: Config, bare: BareRuntime, count: int) -> tuple[Row, dict[str, float]]:
+def cold_create(client: Config, bare: BareRuntime, count: int) -> Row:
     """Create to first command's output against `runsc run` of that command."""
     box = bare.prepare(ECHO)
-    phases: dict[str, list[float]] = {}
 
     def ours() -> float:
         begun = time.perf_counter()
@@ -84,8 +83,6 @@ def cold_create(client: Config, bare: BareRuntime, count: int) -> tuple[Row, dic
         if sandbox.run(ECHO).stdout != "hi\n":
             raise RuntimeError("the sandbox did not say hi")
         seconds = time.perf_counter() - begun
-        for name, value in (sandbox.info().timings_ms or {}).items():
-            phases.setdefault(name, []).append(value / 1000)
         sandbox.kill()
         return seconds
 
@@ -100,7 +97,7 @@ def cold_create(client: Config, bare: BareRuntime, count: int) -> tuple[Row, dic
         "≤ 1.15 ×",
         mine <= 1.15 * theirs,
     )
-    return row, {name: statistics.median(values) for name, values in phases.items()}
+    return row
 
 
 def running_command(sandbox: Sandbox, bare: BareRuntime, count: int) -> list[Row]:
@@ -110,20 +107,22 @@ def running_command(sandbox: Sandbox, bare: BareRuntime, count: int) -> list[Row
     pairs = Pairs()
     pairs.take(count, lambda: timed(lambda: sandbox.run(["/bin/true"])), lambda: bare.execute(box, ["/bin/true"]))
     mine, theirs = pairs.medians
+    # Both in a row, without the baseline's work between: a guest that just slept spawns slower, from inside as well.
     sandbox.files.write("/tmp/spawn.py", SPAWN_IN_GUEST)
     inside = float(sandbox.run(["python3", "/tmp/spawn.py"]).stdout)
+    in_a_row = statistics.median(timed(lambda: sandbox.run(["/bin/true"])) for _ in range(30))
     return [
         Row(
             "a command in a running sandbox", "`runsc exec /bin/true`", mine, theirs, "≤ 0.35 ×", mine <= 0.35 * theirs
         ),
         Row(
-            "the same",
+            "the same, one after the other",
             "the same spawn, timed inside the guest",
-            mine,
+            in_a_row,
             inside,
             "≤ 3 ms more",
-            mine - inside <= 0.003,
-            f"{(mine - inside) * 1000:.1f} ms more",
+            in_a_row - inside <= 0.003,
+            f"{(in_a_row - inside) * 1000:.1f} ms more",
         ),
     ]
 
