@@ -126,6 +126,6 @@ fn in_a_terminal_the_command_has_its_own() {
     ) else {
         return;
     };
-    // `script` echoes the end of its input first.
-    assert_eq!(said.join("|").trim_start_matches("^@"), "33 77|code=5");
+    // `script` echoes the end of its own input, sooner or later.
+    assert_eq!(said.join("|").replace("^@", ""), "33 77|code=5");
 }
