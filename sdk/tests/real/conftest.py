@@ -16,7 +16,8 @@ from sdk.tests.real.cutter import Cutter
 
 from atoll import Config, Sandbox
 
-AGENT = Path(__file__).resolve().parents[3] / "agent" / "target" / "release" / "atoll-agent"
+# Where `make agent` puts it; a checkout that found it in the cache has built none of its own.
+AGENT = Path(os.environ.get("ATOLL_AGENT_BINARY", "/var/cache/atoll/bin/atoll-agent"))
 START_LIMIT_S = 30.0
 
 
