@@ -17,13 +17,14 @@ from atolld.runtime.driver import RuntimeDriver, TaskState
 
 # Where `make agent` puts it; a checkout that found it in the cache has built none of its own.
 AGENT = Path(os.environ.get("ATOLL_AGENT_BINARY", "/var/cache/atoll/bin/atoll-agent"))
+HAVE_AGENT = AGENT.exists()
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("factory", [factories.gvisor, factories.container])
 async def test_agent_answers(factory: Callable[[Place], RuntimeDriver], tmp_path: Path) -> None:
     base = newest_layer()
-    if not have_root() or base is None or not AGENT.exists():
+    if not have_root() or base is None or not HAVE_AGENT:
         pytest.skip("needs root, mke2fs, the base template and a built agent")
     async with LinuxLab(tmp_path, factory, (base,)) as lab:
         driver, ground = lab.driver(), await lab.prepare()
