@@ -15,6 +15,12 @@ class EventType(StrEnum):
     CREATED = "sandbox.created"
     UPDATED = "sandbox.updated"
     KILLED = "sandbox.killed"
+    PAUSED = "sandbox.paused"
+    RESUMED = "sandbox.resumed"
+    CHECKPOINTED = "sandbox.checkpointed"
+    FROZEN = "sandbox.frozen"
+    THAWED = "sandbox.thawed"
+    PAUSE_FAILED = "sandbox.pause_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,17 @@ from atolld.foundation.ids import KeyId, ProjectId
 
 @dataclass(frozen=True, slots=True)
 class ProjectLimits:
-    """What one project may hold at once; None means only the machine limits it."""
+    """What one project may hold at once; None means only the machine limits it.
+
+    `max_snapshots` counts what users asked for; `max_saved_mib` bounds the bytes of all its saves, those of paused
+    sandboxes included.
+    """
 
     max_sandboxes: int | None = None
     max_cpu: float | None = None
     max_memory_mib: int | None = None
+    max_snapshots: int | None = None
+    max_saved_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

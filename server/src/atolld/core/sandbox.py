@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
+from atolld.core.policy import LifecyclePolicy
 from atolld.foundation.errors import InvalidArgument
-from atolld.foundation.ids import ProjectId, SandboxId, TemplateId
+from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, TemplateId
 
 MIN_MEMORY_MIB = 64
 MAX_MEMORY_MIB = 1024 * 1024
@@ -53,6 +54,8 @@ class SandboxSpec:
     `timeout_s`: seconds from the start after which the sandbox is ended; None means never. `envs` are given to every
     process in the sandbox; `metadata` is the caller's own and is only stored and filtered by. `secure` False: the agent
     answers whoever knows the sandbox's id, through a dialect that has this (E2B's first); its token is sent for them.
+    `template` may name a snapshot (id or name); runtime and resources are then the snapshot's. `lifecycle`: what
+    happens when its time is up, and while nobody uses it.
     """
 
     template: str = "base"
@@ -63,6 +66,7 @@ class SandboxSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
     secure: bool = True
+    lifecycle: LifecyclePolicy = field(default_factory=LifecyclePolicy)
 
     def check(self) -> None:
         """Raises InvalidArgument when a value is out of its range or form, naming it."""
@@ -71,6 +75,7 @@ class SandboxSpec:
             _within("timeout_s", self.timeout_s, 1, MAX_TIMEOUT_S)
         check_envs(self.envs)
         check_metadata(self.metadata)
+        self.lifecycle.check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,9 @@ class Sandbox:
     Times are Unix seconds. `expires_at` None: no timeout. `handle` is the driver's own versioned record (JSON),
     `endpoint` where the agent answers; both are None until known. `agent_token` guards the agent and is a secret:
     it is shown only where a dialect's client must have it. `traffic_token` opens the sandbox's ports to who sends it;
-    None as long as they never were closed to the public.
+    None as long as they never were closed to the public. `save_id`: the save that a paused one resumes from and that a
+    resumed one came from. `pending_save_id`: what is being written while it is `pausing`. `head_id`: the snapshot that
+    the next one's parent will be. `paused_at`: since when it is paused.
     """
 
     id: SandboxId
@@ -99,6 +106,10 @@ class Sandbox:
     address: str | None = None
     handle: Mapping[str, object] | None = None
     traffic_token: str | None = None
+    save_id: SnapshotId | None = None
+    pending_save_id: SnapshotId | None = None
+    head_id: SnapshotId | None = None
+    paused_at: float | None = None
 
 
 def check_envs(envs: Mapping[str, str]) -> None:

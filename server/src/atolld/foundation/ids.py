@@ -19,6 +19,8 @@ ProjectId = NewType("ProjectId", str)
 KeyId = NewType("KeyId", str)
 EventId = NewType("EventId", str)
 RequestId = NewType("RequestId", str)
+SnapshotId = NewType("SnapshotId", str)
+PoolId = NewType("PoolId", str)
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID = re.compile(r"[a-z][0-9a-z]{19}")
@@ -32,6 +34,16 @@ def _random(length: int) -> str:
 def new_sandbox_id() -> SandboxId:
     """A new random sandbox id, always starting with `i`."""
     return SandboxId("i" + _random(19))
+
+
+def new_snapshot_id() -> SnapshotId:
+    """A new random snapshot id, always starting with `s`: it is told from a sandbox's by its first letter."""
+    return SnapshotId("s" + _random(19))
+
+
+def new_pool_id() -> PoolId:
+    """A new random id of a warm pool, always starting with `p`."""
+    return PoolId("p" + _random(19))
 
 
 def new_project_id() -> ProjectId:
@@ -62,6 +74,18 @@ def parse_sandbox_id(text: str) -> SandboxId:
     if not _ID.fullmatch(text):
         raise InvalidArgument(f"{text[:80]!r} is not a sandbox id: 20 characters of a-z and 0-9 are expected")
     return SandboxId(text)
+
+
+def parse_snapshot_id(text: str) -> SnapshotId:
+    """`text` as a snapshot id. Raises InvalidArgument when it does not have the form."""
+    if not is_snapshot_id(text):
+        raise InvalidArgument(f"{text[:80]!r} is not a snapshot id: 's' and 19 characters of a-z and 0-9 are expected")
+    return SnapshotId(text)
+
+
+def is_snapshot_id(text: str) -> bool:
+    """Whether `text` has the form of a snapshot id."""
+    return text.startswith("s") and _ID.fullmatch(text) is not None
 
 
 def parse_name(text: str, what: str) -> str:

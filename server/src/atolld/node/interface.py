@@ -6,15 +6,17 @@ verbs, so everything that crosses is a plain value and nothing is a path of the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
-from atolld.foundation.ids import SandboxId
+from atolld.core.snapshot import FileDiff, Saved, SaveKind
+from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.runtime.driver import Fingerprint
 
 
@@ -23,6 +25,8 @@ class Launch:
     """One sandbox to be started. `layers`: read-only root file system layers, lowest first.
 
     `agent_token` and `envs` are given to the agent over its own connection, never by environment or file.
+    `source`: start from this save instead of from nothing; `layers` are those its disk lies on. `formerly`: the stored
+    handle of an earlier run of the same sandbox, whose address it gets again when that is free.
     """
 
     id: SandboxId
@@ -34,6 +38,34 @@ class Launch:
     agent_token: str
     template_id: str
     hostname: str
+    source: Source | None = None
+    formerly: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A save to start from. `agent_token`: the one that the saved agent knows; only used with `MEMORY`."""
+
+    save_id: SnapshotId
+    kind: SaveKind
+    agent_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a warm sandbox becomes when it is claimed: see `Node.claim`."""
+
+    agent_token: str
+    envs: Mapping[str, str]
+    network: NetworkPolicy
+    resources: Resources
+
+
+class After(StrEnum):
+    """What a guest does when it is saved: go on at once, or stand still until `go_on` or `terminate`."""
+
+    GO_ON = "go_on"
+    STAND = "stand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +91,7 @@ class Known:
     handle: Mapping[str, object] | None
     agent_token: str
     network: NetworkPolicy
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +158,72 @@ class Node(Protocol):
 
     async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
         """After a restart: take over each sandbox in `known` that still runs (None), tell how the others ended, and
-        remove every resource of this instance that belongs to none that still runs."""
+        remove every resource of this instance that belongs to none that still runs.
+
+        One that stands still (an interrupted save) goes on again; one whose `Known.frozen` is False is thawed, and one
+        with it True is frozen."""
+        ...
+
+    async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
+        """Write a save of a running sandbox to disk: whole, with checksums, and named `save_id` when this returns.
+
+        The guest stands still only as long as it must; with `After.STAND` it stays so. Open connections from and to the
+        outside end.
+
+        Raises NotFound, FailedPrecondition (the runtime cannot do it, or the guest holds what cannot be saved),
+        Capacity when there is no room for it, Internal. Then the guest goes on and nothing of the save is left.
+        """
+        ...
+
+    async def go_on(self, id: SandboxId) -> None:
+        """Let a sandbox that stands still after a save go on; one that does not is success. Raises NotFound."""
+        ...
+
+    async def freeze(self, id: SandboxId) -> None:
+        """Stop its processes where they are; frozen is success. Raises NotFound, FailedPrecondition."""
+        ...
+
+    async def thaw(self, id: SandboxId) -> None:
+        """Let a frozen sandbox run; not frozen is success. Raises NotFound."""
+        ...
+
+    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+        """Make a warm sandbox somebody's: token, variables, clock, network policy and CPU.
+
+        Raises NotFound, FailedPrecondition when the runtime cannot change what differs, GuestUnreachable.
+        """
+        ...
+
+    async def saved(self, save_id: SnapshotId) -> Saved | None:
+        """The save if it is whole on disk, else None."""
+        ...
+
+    async def discard_save(self, save_id: SnapshotId) -> None:
+        """Delete a save; gone is success. One that is being read by a launch is deleted when that has ended."""
+        ...
+
+    async def sweep_saves(self, keep: Collection[SnapshotId]) -> Sequence[SnapshotId]:
+        """Delete every save of this instance that is not in `keep`; returns what was deleted."""
+        ...
+
+    async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
+        """What files differ, in order of their paths, at most `limit`; `older` None: against the template.
+
+        Raises NotFound, FailedPrecondition when the two lie on different templates.
+        """
+        ...
+
+    def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
+        """The save as one stream, read-only layers included, for `import_save`. Raises NotFound."""
+        ...
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+        """Store what `export_save` gave, on this machine or another, under a new id.
+
+        Raises InvalidArgument when the stream is damaged or not such a stream, PermissionDenied when it was written by
+        a machine that is not trusted, FailedPrecondition when engine or CPU cannot run it, Capacity. Nothing is left
+        then.
+        """
         ...
 
     async def usage(self, id: SandboxId) -> Usage:

@@ -4,7 +4,8 @@ A driver turns a prepared root file system, network namespace and cgroup into a 
 guest agent. It keeps no state of its own that a restart of the daemon would lose: everything it needs later is in
 the `Handle`, which the daemon stores, or can be read from the machine. Sandboxes are not children of the daemon.
 
-Life: `create` (nothing of the guest runs yet) -> `start` -> (`inspect`, `stats`, `wait`) -> `stop` -> `destroy`.
+Life: `create` (nothing of the guest runs yet) -> `start` -> (`inspect`, `stats`, `wait`) -> `stop` -> `destroy`; or
+`restore` in place of the first two. In between: `suspend` -> `checkpoint` -> `unsuspend`, and `freeze` -> `thaw`.
 `destroy` is allowed at any time, also on what was half made, and takes "already gone" as success.
 """
 
@@ -165,6 +166,48 @@ class RuntimeDriver(Protocol):
 
     async def stop(self, handle: Handle, grace_s: float) -> None:
         """Ask PID 1 to end, wait at most `grace_s`, then kill everything. Gone afterwards; success if gone before."""
+        ...
+
+    async def suspend(self, handle: Handle) -> None:
+        """Stop every task of the guest where it is, so that `checkpoint` finds it unchanging. Suspended already is
+        success. Raises NotFound when it is gone, FailedPrecondition when the driver lacks Power.CHECKPOINT, Internal.
+        """
+        ...
+
+    async def unsuspend(self, handle: Handle) -> None:
+        """Let a suspended guest go on; one that is not suspended is success. Raises NotFound, Internal."""
+        ...
+
+    async def checkpoint(self, handle: Handle, directory: Path, *, end_connections: bool) -> None:
+        """Write the memory of a suspended guest into the empty `directory`; it stays suspended, whatever happens.
+
+        All that the guest has written to files is on its root file system afterwards. `end_connections`: it has TCP
+        connections to the outside; they end with an error, in the guest that goes on as in one that is restored.
+        Connections within the guest go on.
+
+        Raises FailedPrecondition with a sentence for the user when the guest holds something that cannot be saved (it
+        names the file), or when the driver lacks Power.CHECKPOINT; Capacity when the disk is full; Internal. What was
+        written then is worthless.
+        """
+        ...
+
+    async def restore(self, spec: LaunchSpec, directory: Path) -> Handle:
+        """As `create` and `start` in one, from what `checkpoint` wrote; reads `directory` and never changes it.
+
+        `spec.rootfs` holds the files as they were at the checkpoint. The namespace may have another address.
+        Raises as `create` and `start`, and FailedPrecondition when the driver lacks Power.RESTORE.
+        """
+        ...
+
+    async def freeze(self, handle: Handle) -> None:
+        """Take all CPU from the sandbox, keeping its memory; frozen already is success.
+
+        Returns when nothing of it runs any more. Raises NotFound, FailedPrecondition without Power.FREEZE.
+        """
+        ...
+
+    async def thaw(self, handle: Handle) -> None:
+        """Undo `freeze`; not frozen is success. Raises NotFound."""
         ...
 
     async def inspect(self, handle: Handle) -> TaskStatus:

@@ -13,9 +13,11 @@ from typing import Literal, Protocol
 from atolld.core.event import Event
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
+from atolld.core.pool import Pool
 from atolld.core.project import ApiKey, Project, ProjectLimits
 from atolld.core.sandbox import Sandbox
-from atolld.foundation.ids import KeyId, ProjectId, SandboxId
+from atolld.core.snapshot import Saved, Snapshot, SnapshotRole
+from atolld.foundation.ids import KeyId, PoolId, ProjectId, SandboxId, SnapshotId
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,12 @@ class SandboxStore(Protocol):
         """
         ...
 
+    async def insert_running(
+        self, sandbox: Sandbox, started: Started, event: Event, claim: Claim | None = None
+    ) -> SandboxId:
+        """As `insert` and `mark_running` in one transaction, for a sandbox that runs already (from a warm pool)."""
+        ...
+
     async def discard(self, id: SandboxId) -> None:
         """Delete a row in `creating` of which nothing was made, and its claim. Raises Conflict."""
         ...
@@ -172,6 +180,60 @@ class SandboxStore(Protocol):
 
         With reason CREATE_FAILED the idempotency key of the create is free again.
         """
+        ...
+
+    async def mark_frozen(self, id: SandboxId, event: Event) -> None:
+        """running -> frozen. Raises Conflict."""
+        ...
+
+    async def mark_thawed(self, id: SandboxId, event: Event) -> None:
+        """frozen -> running. Raises Conflict."""
+        ...
+
+    async def mark_pausing(self, id: SandboxId, source: SandboxState, snapshot: Snapshot) -> None:
+        """`source` (running or frozen) -> pausing; `snapshot`, in `creating`, becomes what is being written.
+
+        Raises Conflict; LimitExceeded when the project's saves already hold all they may.
+        """
+        ...
+
+    async def mark_paused(self, id: SandboxId, saved: Saved, paused_at: float, event: Event) -> None:
+        """pausing -> paused: the pending save is ready and is what the sandbox resumes from.
+
+        The save it had before is not needed any more (`deleting`, unless a user asked for that one). Usage is recorded
+        up to `paused_at`; it has no address and no time to end. Raises Conflict.
+        """
+        ...
+
+    async def mark_going_on(self, id: SandboxId, event: Event | None) -> None:
+        """pausing -> running: it could not be saved; the pending save is `deleting`. Raises Conflict."""
+        ...
+
+    async def mark_resuming(self, id: SandboxId, source: SandboxState, save_id: SnapshotId | None, now: float) -> None:
+        """`source` -> resuming, from `save_id` (a rollback: from any state that may), or from the save it has (None).
+
+        With a rollback the save it had before is `deleting`, unless a user asked for it; usage of one that ran is
+        recorded up to `now`. Raises Conflict.
+        """
+        ...
+
+    async def mark_resumed(self, id: SandboxId, started: Started, event: Event) -> None:
+        """resuming -> running. `started_at` of the row stays; usage counts from `started.started_at`; what it was
+        resumed from is the parent of what comes next (`head_id`). Raises Conflict."""
+        ...
+
+    async def mark_given_back(self, id: SandboxId, paused_at: float) -> None:
+        """resuming -> paused: it did not come up. Raises Conflict."""
+        ...
+
+    async def set_head(self, id: SandboxId, head_id: SnapshotId) -> None:
+        """The next snapshot's parent. Of a live one; gone is success."""
+        ...
+
+    async def set_lifecycle(
+        self, id: SandboxId, source: SandboxState, lifecycle: Mapping[str, object], event: Event
+    ) -> None:
+        """Another policy (`LifecyclePolicy.to_json`). Raises Conflict."""
         ...
 
     async def set_expiry(self, id: SandboxId, *, timeout_s: int | None, expires_at: float | None, event: Event) -> None:
@@ -210,6 +272,103 @@ class SandboxStore(Protocol):
 
     async def purge(self, *, ended_before: float, claims_before: float) -> int:
         """Delete ended sandboxes and their events, and old idempotency keys; usage stays. Returns sandboxes deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPosition:
+    """A place in a list of snapshots: `created_at` and id of the last one seen."""
+
+    created_at: float
+    id: SnapshotId
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotQuery:
+    """Which of a project's whole snapshots, newest first. `roles`: of these only; `name`: with exactly this name."""
+
+    project_id: ProjectId
+    sandbox_id: SandboxId | None = None
+    name: str | None = None
+    roles: frozenset[SnapshotRole] = frozenset({SnapshotRole.SNAPSHOT})
+    limit: int = 100
+    after: SnapshotPosition | None = None
+
+
+class SnapshotStore(Protocol):
+    """Snapshots, those that belong to paused sandboxes included. Every write is guarded by the state it came from."""
+
+    async def insert(self, snapshot: Snapshot) -> None:
+        """Store one in `creating`. Raises LimitExceeded (`max_snapshots`, `max_saved_mib` of the project)."""
+        ...
+
+    async def mark_ready(self, id: SnapshotId, saved: Saved, event: Event | None) -> None:
+        """creating -> ready. Its name, if it has one, is taken from whichever snapshot of the project had it before.
+        The source's `head_id` becomes this one, when it is live and the role is SNAPSHOT. Raises Conflict."""
+        ...
+
+    async def mark_deleting(self, id: SnapshotId) -> None:
+        """ready or creating -> deleting: nobody finds it any more, and its name is free. Raises Conflict."""
+        ...
+
+    async def mark_deleted(self, id: SnapshotId) -> None:
+        """deleting -> deleted: its files are gone. The row is removed unless a kept snapshot or a live sandbox has it
+        as parent or head; rows kept only for that go with their last child. Raises Conflict."""
+        ...
+
+    async def get(self, project_id: ProjectId, id_or_name: str) -> Snapshot:
+        """A ready one, by id or by name; a name without a tag means the tag `default`, which is not written down.
+        Raises NotFound."""
+        ...
+
+    async def find(self, id: SnapshotId) -> Snapshot | None:
+        """In any state, of any project."""
+        ...
+
+    async def list(self, query: SnapshotQuery) -> list[Snapshot]:
+        """Ready ones, newest first, at most `query.limit`."""
+        ...
+
+    async def tree(self, project_id: ProjectId, sandbox_id: SandboxId) -> list[Snapshot]:
+        """Every snapshot in the sandbox's tree, ancestors and descendants of its own ones included, oldest first;
+        with the deleted ones that still join others (role PAUSE and SNAPSHOT)."""
+        ...
+
+    async def needed(self) -> set[SnapshotId]:
+        """Whose files must stay: ready ones, those being written, and those that a live sandbox resumes from."""
+        ...
+
+    async def removable(self) -> list[SnapshotId]:
+        """Those in `deleting` that no live sandbox resumes from."""
+        ...
+
+    async def interrupted(self) -> list[SnapshotId]:
+        """Those in `creating` that no sandbox in `pausing` waits for: their daemon was stopped."""
+        ...
+
+    async def saved_bytes(self, project_id: ProjectId) -> int:
+        """Bytes of all the project's saves that have not been deleted."""
+        ...
+
+
+class PoolStore(Protocol):
+    """Warm pools."""
+
+    async def put(self, pool: Pool) -> Pool:
+        """Store it; a pool of the same project, template, runtime and resources keeps its id and gets the new `ready`.
+        Returns what is stored."""
+        ...
+
+    async def list(self, project_id: ProjectId | None) -> list[Pool]:
+        """Of one project or of all, oldest first."""
+        ...
+
+    async def get(self, project_id: ProjectId, id: PoolId) -> Pool:
+        """Raises NotFound."""
+        ...
+
+    async def delete(self, project_id: ProjectId, id: PoolId) -> None:
+        """Raises NotFound."""
         ...
 
 

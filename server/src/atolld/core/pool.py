@@ -1,0 +1,33 @@
+"""Warm pools: sandboxes that run already and wait to be claimed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atolld.core.sandbox import Resources
+from atolld.foundation.errors import InvalidArgument
+from atolld.foundation.ids import PoolId, ProjectId
+
+MAX_READY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One pool of a project: `ready` sandboxes of `template` with `runtime` and `resources` are kept waiting.
+
+    A project has one pool for each template (or snapshot), runtime and set of resources. `created_at`: Unix seconds.
+    """
+
+    id: PoolId
+    project_id: ProjectId
+    template: str
+    runtime: str
+    resources: Resources
+    ready: int
+    created_at: float
+
+    def check(self) -> None:
+        """Raises InvalidArgument when a value is out of its range."""
+        self.resources.check()
+        if not 0 <= self.ready <= MAX_READY:
+            raise InvalidArgument(f"ready is {self.ready}; it must be between 0 and {MAX_READY}")
