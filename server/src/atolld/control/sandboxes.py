@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 
 from atolld.control.creation import Creation, new_traffic_token
 from atolld.control.ending import Ending
@@ -20,10 +21,12 @@ from atolld.control.templates import Templates
 from atolld.control.usage import Sampler
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
+from atolld.core.policy import LifecyclePolicy
 from atolld.core.sandbox import MAX_TIMEOUT_S, Sandbox, SandboxSpec
+from atolld.core.snapshot import SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import FailedPrecondition, InvalidArgument, Unavailable
+from atolld.foundation.errors import AtollError, FailedPrecondition, InvalidArgument, Unavailable, Unimplemented
 from atolld.foundation.ids import ProjectId, SandboxId
 from atolld.node.interface import Node, Usage
 from atolld.storage.store import SandboxStore
@@ -32,6 +35,12 @@ log = logging.getLogger("atolld.control")
 
 HOUSEKEEPING_S = 3600.0
 CALLER_GONE = "its creator went away before it was ready"
+
+
+class Unchanged(Enum):
+    """Stands for a value that stays as it is."""
+
+    TIMEOUT = "timeout"
 
 
 class Sandboxes:
@@ -204,6 +213,89 @@ class Sandboxes:
         live = self._table.get(project_id, id)
         if not await self._ending.end(live, reason, "it was killed on request"):
             raise gone(id)
+
+    async def pause(self, project_id: ProjectId, id: SandboxId, kind: SaveKind = SaveKind.MEMORY) -> Sandbox:
+        """Save it to disk and free its memory; with FILESYSTEM its processes end and its files are kept.
+
+        Raises NotFound; FailedPrecondition with the detail `state` when it is paused already or not running, and when
+        it cannot be saved (it then goes on); LimitExceeded, Capacity (it goes on).
+        """
+        raise Unimplemented("pausing is not there yet")
+
+    async def resume(
+        self,
+        project_id: ProjectId,
+        id: SandboxId,
+        timeout_s: int | None | Unchanged = Unchanged.TIMEOUT,
+        kind: SaveKind | None = None,
+    ) -> Sandbox:
+        """Bring a paused or frozen one back; it lives `timeout_s` from now (Unchanged: as long as when it was made).
+
+        `kind` FILESYSTEM starts it anew from its files although its memory was saved; None: what was saved.
+        Raises NotFound, FailedPrecondition with the detail `state` when it is neither, Capacity, or what kept it from
+        coming up (it is paused then, with its save intact).
+        """
+        raise Unimplemented("pausing is not there yet")
+
+    async def connect(
+        self,
+        project_id: ProjectId,
+        id: SandboxId,
+        timeout_s: int | None | Unchanged = Unchanged.TIMEOUT,
+        kind: SaveKind | None = None,
+    ) -> tuple[Sandbox, bool]:
+        """Begin to use it: resumed when it is paused or frozen, and living at least `timeout_s` from now when it runs.
+
+        Returns the sandbox and whether it was resumed. Raises as `resume`, but not for one that runs.
+        """
+        raise Unimplemented("pausing is not there yet")
+
+    async def freeze(self, project_id: ProjectId, id: SandboxId) -> Sandbox:
+        """Stop its processes where they are; the next request to it wakes it. Frozen already is success.
+
+        Raises NotFound, FailedPrecondition (with the detail `state`).
+        """
+        raise Unimplemented("freezing is not there yet")
+
+    async def wake(self, id: SandboxId, /) -> Endpoint | None:
+        """For the gateway: where it answers, after it was thawed or resumed if its policy says so.
+
+        Waits for a pause or a resume that is under way. None when it is not live, or paused and not to be woken.
+        Raises what kept it from coming up, DeadlineExceeded after 30 s.
+        """
+        raise Unimplemented("waking is not there yet")
+
+    async def fork(
+        self,
+        project_id: ProjectId,
+        id: SandboxId,
+        count: int = 1,
+        timeout_s: int | None | Unchanged = Unchanged.TIMEOUT,
+    ) -> Sequence[Sandbox | AtollError]:
+        """`count` (1 to 100) new sandboxes with the memory and files it has now; it goes on. One entry for each: the
+        sandbox, or why it did not come up.
+
+        Raises InvalidArgument, NotFound, FailedPrecondition, LimitExceeded, Capacity when there can be none at all.
+        """
+        raise Unimplemented("forking is not there yet")
+
+    async def rollback(self, project_id: ProjectId, id: SandboxId, snapshot: str) -> Sandbox:
+        """Put it back to one of its own tree's snapshots (id or name): same id, tokens and address, its memory and
+        files of then. What it was doing is lost, unless it was kept in another snapshot.
+
+        Raises NotFound (sandbox or snapshot), FailedPrecondition (another tree's, or not running, frozen or paused).
+        """
+        raise Unimplemented("rolling back is not there yet")
+
+    async def set_lifecycle(
+        self, project_id: ProjectId, id: SandboxId, change: Callable[[LifecyclePolicy], LifecyclePolicy]
+    ) -> Sandbox:
+        """Change what happens when its time is up and while it idles. Raises NotFound, InvalidArgument."""
+        raise Unimplemented("policies cannot be changed yet")
+
+    def was_warm(self, id: SandboxId) -> bool:
+        """Whether its create was served by a warm pool."""
+        return False
 
     async def set_network(self, project_id: ProjectId, id: SandboxId, policy: NetworkPolicy) -> Sandbox:
         """Change what it may reach and who may reach it, at once; a traffic token is made when one is needed first.

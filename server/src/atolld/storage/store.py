@@ -325,11 +325,11 @@ class SnapshotStore(Protocol):
         """In any state, of any project."""
         ...
 
-    async def list(self, query: SnapshotQuery) -> list[Snapshot]:
+    async def list(self, query: SnapshotQuery) -> Sequence[Snapshot]:
         """Ready ones, newest first, at most `query.limit`."""
         ...
 
-    async def tree(self, project_id: ProjectId, sandbox_id: SandboxId) -> list[Snapshot]:
+    async def tree(self, project_id: ProjectId, sandbox_id: SandboxId) -> Sequence[Snapshot]:
         """Every snapshot in the sandbox's tree, ancestors and descendants of its own ones included, oldest first;
         with the deleted ones that still join others (role PAUSE and SNAPSHOT)."""
         ...
@@ -338,11 +338,11 @@ class SnapshotStore(Protocol):
         """Whose files must stay: ready ones, those being written, and those that a live sandbox resumes from."""
         ...
 
-    async def removable(self) -> list[SnapshotId]:
+    async def removable(self) -> Sequence[SnapshotId]:
         """Those in `deleting` that no live sandbox resumes from."""
         ...
 
-    async def interrupted(self) -> list[SnapshotId]:
+    async def interrupted(self) -> Sequence[SnapshotId]:
         """Those in `creating` that no sandbox in `pausing` waits for: their daemon was stopped."""
         ...
 
@@ -359,7 +359,7 @@ class PoolStore(Protocol):
         Returns what is stored."""
         ...
 
-    async def list(self, project_id: ProjectId | None) -> list[Pool]:
+    async def list(self, project_id: ProjectId | None) -> Sequence[Pool]:
         """Of one project or of all, oldest first."""
         ...
 
