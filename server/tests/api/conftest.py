@@ -14,6 +14,7 @@ from atolld.api.dialects import Dialects
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.entry import Entry
 from atolld.api.services import Check, Services
+from atolld.control.snapshots import Snapshots
 from atolld.control.testing import World
 
 
@@ -66,6 +67,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
     services = Services(
         sandboxes=world.sandboxes,
+        snapshots=Snapshots(),
         templates=world.templates,
         projects=world.projects,
         keys=world.keys,

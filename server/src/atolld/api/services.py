@@ -12,6 +12,7 @@ from atolld.control.events import Events
 from atolld.control.keys import Keys
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
+from atolld.control.snapshots import Snapshots
 from atolld.control.templates import Templates
 from atolld.core.project import Principal
 from atolld.foundation.errors import PermissionDenied, Unauthenticated
@@ -42,6 +43,7 @@ class Services:
     """Everything a handler may call. `metrics_public`: whether `/metrics` answers clients that are not on loopback."""
 
     sandboxes: Sandboxes
+    snapshots: Snapshots
     templates: Templates
     projects: Projects
     keys: Keys

@@ -25,6 +25,7 @@ from atolld.control.keys import Keys
 from atolld.control.live import Endpoint
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
+from atolld.control.snapshots import Snapshots
 from atolld.control.templates import Templates, TemplateSource
 from atolld.daemon import doctor, process, server
 from atolld.daemon.first_key import ensure_first_key
@@ -189,6 +190,7 @@ class Daemon:
         metrics.sources.upstream_connections = gateway.pool.connections
         services = Services(
             sandboxes=sandboxes,
+            snapshots=Snapshots(),
             templates=templates,
             projects=projects,
             keys=keys,
