@@ -8,19 +8,29 @@ from pathlib import Path
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.foundation.errors import FailedPrecondition, NotFound
-from atolld.foundation.ids import SandboxId
+from atolld.foundation.ids import SandboxId, SnapshotId
+from atolld.node.fake_saves import FakeSaves
 from atolld.node.machine import Consumption, Prepared
 from atolld.runtime.driver import Overhead
 
 NOTHING_USED = Consumption(0, 0, 0, 0, 0, 0)
 
 
-class FakeMachine:
-    """`prepared` holds what exists; it may be filled beforehand to play a restart, and `fail_prepare` made to raise."""
+class FakeMachine(FakeSaves):
+    """`prepared` holds what exists; it may be filled beforehand to play a restart, and `fail_prepare` made to raise.
+
+    `sources` tells which save a disk came from, `resources` the bounds in force, `connected` whose guest has outside
+    connections, `parked` the slots that paused sandboxes want back.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.prepared: dict[SandboxId, Prepared] = {}
         self.policies: dict[SandboxId, NetworkPolicy] = {}
+        self.resources: dict[SandboxId, Resources] = {}
+        self.sources: dict[SandboxId, SnapshotId] = {}
+        self.connected: set[SandboxId] = set()
+        self.parked: set[int] = set()
         self.consumed: dict[SandboxId, Consumption] = {}
         self.fail_prepare: Exception | None = None
         self.memory_free_mib = 100_000
@@ -37,18 +47,36 @@ class FakeMachine:
         resources: Resources,
         overhead: Overhead,
         network: NetworkPolicy,
+        *,
+        source: SnapshotId | None = None,
+        formerly: Mapping[str, object] | None = None,
     ) -> Prepared:
         if self.fail_prepare is not None:
             raise self.fail_prepare
-        self.prepared[id] = self._surroundings(id, len(self.prepared))
+        if source is not None:
+            self._whole(source)
+            self.sources[id] = source
+        self.prepared[id] = self._surroundings(id, self._free_slot(formerly or {}))
         self.policies[id] = network
+        self.resources[id] = resources
         return self.prepared[id]
 
     async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
-        if id not in self.prepared:
+        execution = SandboxId(str(record.get("execution", id)))
+        if execution not in self.prepared:
             raise FailedPrecondition(f"the surroundings of {id} are gone")
-        self.policies[id] = network
-        return self.prepared[id]
+        self.policies[execution] = network
+        return self.prepared[execution]
+
+    def park(self, record: Mapping[str, object]) -> None:
+        slot = record.get("slot")
+        if isinstance(slot, int):
+            self.parked.add(slot)
+
+    def unpark(self, record: Mapping[str, object]) -> None:
+        slot = record.get("slot")
+        if isinstance(slot, int):
+            self.parked.discard(slot)
 
     async def release(self, prepared: Prepared) -> None:
         self.prepared.pop(prepared.id, None)
@@ -66,6 +94,15 @@ class FakeMachine:
     async def set_network(self, prepared: Prepared, policy: NetworkPolicy) -> None:
         self.policies[prepared.id] = policy
 
+    async def set_resources(self, prepared: Prepared, resources: Resources, overhead: Overhead) -> None:
+        self._call("set_resources", prepared.id)
+        if prepared.id not in self.prepared:
+            raise NotFound(f"the surroundings of {prepared.id} are gone")
+        self.resources[prepared.id] = resources
+
+    async def outside_connections(self, prepared: Prepared) -> bool:
+        return prepared.id in self.connected
+
     def driver_directory(self, id: SandboxId) -> Path:
         return Path("/nonexistent") / id
 
@@ -78,14 +115,23 @@ class FakeMachine:
     async def close(self) -> None:
         self.closed += 1
 
-    def _surroundings(self, id: SandboxId, number: int) -> Prepared:
+    def _free_slot(self, formerly: Mapping[str, object]) -> int:
+        used = {one.record["slot"] for one in self.prepared.values()}
+        wanted = formerly.get("slot")
+        self.unpark(formerly)
+        if isinstance(wanted, int) and wanted not in used:
+            return wanted
+        free = (number for number in range(250) if number not in used)
+        return min(free, key=lambda number: (number in self.parked, number))
+
+    def _surroundings(self, id: SandboxId, slot: int) -> Prepared:
         return Prepared(
             id=id,
             rootfs=Path("/nonexistent/rootfs"),
             netns=Path("/nonexistent/netns"),
-            address=f"127.0.0.{number + 1}",
+            address=f"127.0.0.{slot + 1}",
             log=Path("/nonexistent/log"),
             directory=self.driver_directory(id),
             cgroup=f"/fake/{id}",
-            record={"number": number},
+            record={"slot": slot, "execution": id},
         )

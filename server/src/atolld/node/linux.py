@@ -18,8 +18,8 @@ from pathlib import Path
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.foundation.aio import CleanupStack
-from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound
-from atolld.foundation.ids import SandboxId
+from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound, Unimplemented
+from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.foundation.units import MIB
 from atolld.host.cgroups import CgroupLimits, Cgroups
 from atolld.host.layerpool import LayerPool
@@ -28,6 +28,7 @@ from atolld.host.network import HostNetwork
 from atolld.host.nftables import Egress
 from atolld.host.rootfs import RootFilesystems
 from atolld.host.slots import Slot
+from atolld.node.linux_saves import LinuxSaves
 from atolld.node.machine import Consumption, Prepared
 from atolld.runtime.driver import Overhead
 
@@ -48,7 +49,7 @@ class Mechanisms:
     state_dir: Path
 
 
-class LinuxMachine:
+class LinuxMachine(LinuxSaves):
     """Implements `atolld.node.machine.Machine`."""
 
     def __init__(self, mechanisms: Mechanisms) -> None:
@@ -69,8 +70,13 @@ class LinuxMachine:
         resources: Resources,
         overhead: Overhead,
         network: NetworkPolicy,
+        *,
+        source: SnapshotId | None = None,
+        formerly: Mapping[str, object] | None = None,
     ) -> Prepared:
         """See `Machine.prepare`."""
+        if source is not None:
+            raise Unimplemented("starting from a save is not there yet")
         host = self._host
         async with CleanupStack() as undo:
             slot = await host.network.slots.acquire(Egress.of(network))
@@ -100,7 +106,7 @@ class LinuxMachine:
             log=layer.log / LOG_NAME,
             directory=directory,
             cgroup=cgroup,
-            record={"slot": slot.index},
+            record={"slot": slot.index, "execution": id},
         )
 
     async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
@@ -108,6 +114,7 @@ class LinuxMachine:
         index = record.get("slot")
         if not isinstance(index, int):
             raise FailedPrecondition(f"the stored surroundings of {id} are damaged: {record!r}")
+        id = SandboxId(str(record.get("execution", id)))
         slot = self._host.network.slots.describe(index)
         layer = self._host.layers.get(id)
         rootfs = self._host.roots.path(id)
@@ -123,7 +130,7 @@ class LinuxMachine:
             log=layer.log / LOG_NAME,
             directory=self.driver_directory(id),
             cgroup=self._host.cgroups.path(id),
-            record={"slot": index},
+            record={"slot": index, "execution": id},
         )
 
     async def release(self, prepared: Prepared) -> None:
@@ -183,6 +190,26 @@ class LinuxMachine:
         if slot is None:
             raise NotFound(f"the surroundings of {prepared.id} are gone")
         self._used_slots[prepared.id] = await self._host.network.slots.set_egress(slot, Egress.of(policy))
+
+    async def set_resources(self, prepared: Prepared, resources: Resources, overhead: Overhead) -> None:
+        """See `Machine.set_resources`."""
+        limits = CgroupLimits.of(resources, extra_memory_mib=overhead.memory_mib, extra_pids=overhead.tasks)
+        try:
+            self._host.cgroups.set_limits(prepared.id, limits)
+        except FileNotFoundError as error:
+            raise NotFound(f"the surroundings of {prepared.id} are gone") from error
+        except OSError as error:
+            raise FailedPrecondition(f"the bounds of {prepared.id} cannot be changed now: {error}") from error
+
+    async def outside_connections(self, prepared: Prepared) -> bool:
+        """See `Machine.outside_connections`."""
+        raise Unimplemented("looking for connections is not there yet")
+
+    def park(self, record: Mapping[str, object]) -> None:
+        """See `Machine.park`."""
+
+    def unpark(self, record: Mapping[str, object]) -> None:
+        """See `Machine.unpark`."""
 
     def driver_directory(self, id: SandboxId) -> Path:
         """See `Machine.driver_directory`."""

@@ -1,4 +1,4 @@
-"""What the node needs of the machine around a sandbox: root file system, network, cgroup, log.
+"""What the node needs of the machine around a sandbox: root file system, network, cgroup, log, and what is saved of it.
 
 `atolld.node.linux` is the real one. Keeping it behind a protocol lets the node's own logic (what is built up, taken
 down, recovered, and in which order) be tested without root.
@@ -6,22 +6,25 @@ down, recovered, and in which order) be tested without root.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
-from atolld.foundation.ids import SandboxId
+from atolld.core.snapshot import FileDiff, Saved, SaveKind
+from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.runtime.driver import Overhead
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Surroundings of one sandbox, ready for a driver.
+    """Surroundings of one execution (one run of a sandbox from its start or resume on), ready for a driver.
 
-    `record` (JSON values) is all that `adopt` needs to find them again after a restart. `directory` is for the driver.
+    `id` is the execution's: every resource on the host bears it. `record` (JSON values) is all that `adopt` needs to
+    find them again after a restart, and `prepare` to give a later run the same address; `record["execution"]` is the
+    id. `directory` is for the driver.
     """
 
     id: SandboxId
@@ -64,20 +67,37 @@ class Machine(Protocol):
         resources: Resources,
         overhead: Overhead,
         network: NetworkPolicy,
+        *,
+        source: SnapshotId | None = None,
+        formerly: Mapping[str, object] | None = None,
     ) -> Prepared:
-        """Build surroundings, bounded by `resources` plus the runtime's `overhead`.
+        """Build surroundings, bounded by `resources` plus the runtime's `overhead`; `id` is the execution's.
 
+        `source`: the disk is a clone of that save's, and as large; `layers` are the save's (`save_layers`).
+        `formerly`: the record of an earlier run; its slot, and so its address, is used again when that is free.
         On failure or cancellation nothing of them is left.
 
-        Raises Capacity when the machine has no disk or address left.
+        Raises Capacity when the machine has no disk or address left, NotFound when there is no save `source`.
         """
         ...
 
     async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
         """Take over surroundings made by an earlier daemon, with the egress policy put in force again.
 
+        `record["execution"]` names them; a record of before there were executions has none, and they bear `id`.
         Raises FailedPrecondition when they are not whole any more.
         """
+        ...
+
+    def park(self, record: Mapping[str, object]) -> None:
+        """Give the slot that `record` names to others only when no other is left: a paused sandbox wants it back.
+
+        Forgotten when the daemon ends. A record that names no slot is left alone.
+        """
+        ...
+
+    def unpark(self, record: Mapping[str, object]) -> None:
+        """Undo `park`: the paused sandbox is gone. `prepare(formerly=record)` does it too."""
         ...
 
     async def release(self, prepared: Prepared) -> None:
@@ -85,7 +105,10 @@ class Machine(Protocol):
         ...
 
     async def sweep(self, keep: frozenset[SandboxId]) -> None:
-        """Remove everything of this instance that belongs to no sandbox in `keep`, then begin to fill the pools."""
+        """Remove everything of this instance that belongs to no execution in `keep`, then begin to fill the pools.
+
+        Saves stay: see `sweep_saves`.
+        """
         ...
 
     async def consumption(self, prepared: Prepared) -> Consumption:
@@ -96,8 +119,81 @@ class Machine(Protocol):
         """Change the egress policy at once."""
         ...
 
+    async def set_resources(self, prepared: Prepared, resources: Resources, overhead: Overhead) -> None:
+        """Change the bounds of CPU, memory and processes while it runs; the disk stays as it is.
+
+        Raises NotFound when the surroundings are gone, FailedPrecondition when more memory is in use than would be
+        allowed.
+        """
+        ...
+
+    async def outside_connections(self, prepared: Prepared) -> bool:
+        """Whether the guest has TCP connections from or to the outside that are not closed."""
+        ...
+
+    async def settle(self, prepared: Prepared) -> None:
+        """Write out what the guest has written to its disk, while it runs, so that `save_disk` has less to do."""
+        ...
+
+    async def begin_save(self, save_id: SnapshotId) -> Path:
+        """Begin the save `save_id`; returns the empty directory for the driver's memory files.
+
+        Raises Capacity when less than the reserve is free, AlreadyExists when the save exists or is being written.
+        """
+        ...
+
+    async def save_disk(self, prepared: Prepared, save_id: SnapshotId) -> None:
+        """Put a clone of the disk into the save begun. The guest is suspended or gone; writers wait meanwhile.
+
+        Raises Capacity when the disk is full, NotFound when the save was not begun or the disk is gone.
+        """
+        ...
+
+    async def finish_save(
+        self, save_id: SnapshotId, kind: SaveKind, engine: str, stopped_s: float, layers: tuple[Path, ...]
+    ) -> Saved:
+        """Checksums, manifest, everything to the disk, then its name: the save is whole when this returns.
+
+        `engine`: what alone can read the memory. `layers`: those below its disk, lowest first. The guest may run.
+        Raises Capacity when the disk is full, NotFound when the save was not begun; the save can be abandoned then.
+        """
+        ...
+
+    async def abandon_save(self, save_id: SnapshotId) -> None:
+        """Remove a save that was begun and not finished. Idempotent; a finished one is left alone."""
+        ...
+
+    async def check_save(self, save_id: SnapshotId, kind: SaveKind, engine: str | None) -> Path:
+        """Verify the save as one to start from; returns the directory of its memory files.
+
+        `kind` FILESYSTEM: only its disk will be used. `engine`: what will read the memory; None: not compared.
+        Raises NotFound; FailedPrecondition when it is damaged (naming the file), was written by another engine, needs
+        CPU features this machine lacks, holds no memory, or a layer below its disk is gone.
+        """
+        ...
+
+    async def saved(self, save_id: SnapshotId) -> Saved | None:
+        """The save if it is whole on disk, else None; its contents are not verified."""
+        ...
+
+    async def discard_save(self, save_id: SnapshotId) -> None:
+        """Delete a save; gone is success."""
+        ...
+
+    async def sweep_saves(self, keep: Collection[SnapshotId]) -> Sequence[SnapshotId]:
+        """Delete every save that is not in `keep` or is not whole, those being written now excepted; returns them."""
+        ...
+
+    async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
+        """See `Node.diff_saves`."""
+        ...
+
+    def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
+        """Roots of the read-only layers below the save's disk on this machine, lowest first. Raises NotFound."""
+        ...
+
     def driver_directory(self, id: SandboxId) -> Path:
-        """Where a driver's files of sandbox `id` lie, whether or not they exist."""
+        """Where a driver's files of execution `id` lie, whether or not they exist."""
         ...
 
     def free(self) -> tuple[int, int]:
