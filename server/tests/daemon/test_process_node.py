@@ -10,11 +10,13 @@ import pytest
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
+from atolld.core.snapshot import SaveKind
 from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
 from atolld.foundation.clock import SystemClock
 from atolld.foundation.errors import FailedPrecondition, GuestUnreachable, NotFound
-from atolld.foundation.ids import new_sandbox_id
-from atolld.node.interface import Death, Launch
+from atolld.foundation.ids import new_sandbox_id, new_snapshot_id
+from atolld.node.interface import After, Claim, Death, Launch
+from atolld.runtime.driver import Power
 
 from .conftest import FAKE_AGENT
 
@@ -97,6 +99,26 @@ async def test_an_agent_that_cannot_start_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises((OSError, GuestUnreachable)):
         await node.launch(launch())
     assert node.capacity().sandboxes == 0
+
+
+async def test_what_is_a_plain_process_cannot_be_saved(node: ProcessNode) -> None:
+    what = launch()
+    await node.launch(what)
+    for call in (
+        node.save(what.id, new_snapshot_id(), SaveKind.FILESYSTEM, After.GO_ON),
+        node.freeze(what.id),
+        node.import_save(new_snapshot_id(), node.export_save(new_snapshot_id())),
+    ):
+        with pytest.raises(FailedPrecondition, match="ordinary processes"):
+            await call
+    assert set((await node.fingerprints())["fake"].missing) == {Power.CHECKPOINT, Power.RESTORE, Power.FREEZE}
+
+
+async def test_a_claim_reaches_the_agent(node: ProcessNode) -> None:
+    what = launch()
+    await node.launch(what)
+    await node.claim(what.id, "token", Claim("new", {"B": "2"}, NetworkPolicy(), what.resources))
+    assert (await node.logs(what.id, 1000)).count(b"/init") == 2
 
 
 async def test_it_claims_no_runtime_it_is_not(node: ProcessNode) -> None:

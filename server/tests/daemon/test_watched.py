@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
+from atolld.core.snapshot import SaveKind
 from atolld.daemon.watched import WatchedNode
 from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import Internal
-from atolld.foundation.ids import SandboxId, new_sandbox_id
+from atolld.foundation.ids import SandboxId, new_sandbox_id, new_snapshot_id
 from atolld.node.fake import FakeNode
-from atolld.node.interface import Death, Launch, Node
+from atolld.node.interface import After, Claim, Death, Launch, Node
 
 LAUNCH = Launch(new_sandbox_id(), "fake", (), Resources(), NetworkPolicy(), {}, "t", "base", "h")
 
@@ -59,6 +62,26 @@ async def test_a_death_is_told_first_here_and_then_to_control(
     assert [death.id for death in deaths] == [LAUNCH.id]
 
 
+@pytest.mark.parametrize("failure", [None, Internal("no")])
+async def test_a_save_is_told_because_it_ends_connections(
+    node: Node, inner: FakeNode, ended: list[SandboxId], failure: Exception | None
+) -> None:
+    await node.launch(LAUNCH)
+    if failure is not None:
+        inner.fail("saving", failure)
+    with pytest.raises(Internal) if failure else nullcontext():
+        await node.save(LAUNCH.id, new_snapshot_id(), SaveKind.MEMORY, After.STAND)
+    assert ended == [LAUNCH.id]
+
+
+async def test_a_freeze_is_told_and_a_thaw_is_not(node: Node, ended: list[SandboxId]) -> None:
+    await node.launch(LAUNCH)
+    await node.freeze(LAUNCH.id)
+    assert ended == [LAUNCH.id]
+    await node.thaw(LAUNCH.id)
+    assert ended == [LAUNCH.id]
+
+
 async def test_everything_else_passes(node: Node, inner: FakeNode) -> None:
     await node.launch(LAUNCH)
     await node.set_network(LAUNCH.id, NetworkPolicy(False))
@@ -68,5 +91,15 @@ async def test_everything_else_passes(node: Node, inner: FakeNode) -> None:
     assert node.capacity().sandboxes == 1
     assert node.gauges() == {"node_sandboxes_running": 1.0}
     assert (await node.fingerprints()).keys() == {"fake"}
+    claim = Claim("new", {}, NetworkPolicy(), LAUNCH.resources)
+    await node.claim(LAUNCH.id, "t", claim)
+    assert inner.machine.sandboxes[LAUNCH.id].agent_token == "new"
+    await node.go_on(LAUNCH.id)
+    save, copy = new_snapshot_id(), new_snapshot_id()
+    saved = await node.save(LAUNCH.id, save, SaveKind.FILESYSTEM, After.GO_ON)
+    assert await node.saved(save) == saved == await node.import_save(copy, node.export_save(save))
+    assert await node.diff_saves(save, copy, 10) == []
+    await node.discard_save(save)
+    assert await node.sweep_saves([]) == [copy]
     assert await node.recover([]) == {}
     await node.close()

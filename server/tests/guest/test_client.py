@@ -71,6 +71,21 @@ async def test_init_is_sent_whole_and_without_the_token_in_the_head() -> None:
     }
 
 
+async def test_a_later_init_says_only_what_changes_and_shows_the_old_token() -> None:
+    seen: list[bytes] = []
+
+    async def answer(request: bytes, writer: asyncio.StreamWriter) -> None:
+        seen.append(request)
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with agent(answer) as port:
+        init = GuestInit("new", INIT.now, default_user=None)
+        await GuestClient("127.0.0.1", port, token="old").wait_ready(init, 5)
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    assert b"x-access-token: old" in head.lower()
+    assert json.loads(body) == {"accessToken": "new", "timestamp": "2023-11-14T22:13:20.000Z", "envVars": {}}
+
+
 @pytest.mark.parametrize(
     ("raw", "told"),
     [

@@ -97,4 +97,5 @@ def _known(row: Sandbox) -> Known:
         handle=row.handle,
         agent_token=row.agent_token,
         network=row.spec.network,
+        standing=row.state is SandboxState.PAUSING,
     )

@@ -14,25 +14,28 @@ import os
 import pwd
 import shutil
 import socket
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 from atolld.core.lifecycle import EndReason
 from atolld.core.sandbox import Resources
+from atolld.core.snapshot import Saved, SaveKind
 from atolld.foundation.aio import CleanupStack, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.errors import FailedPrecondition, NotFound
-from atolld.foundation.ids import SandboxId, TemplateId
+from atolld.foundation.ids import SandboxId, SnapshotId, TemplateId
 from atolld.guest.client import GuestClient, GuestInit
 from atolld.host.procs import ProcessIdentity, identify, wait_death
 from atolld.images.templates import Template
 from atolld.node.fake import FakeNode
-from atolld.node.interface import Launch, Launched
+from atolld.node.interface import After, Claim, Launch, Launched
 from atolld.node.phases import Phases
-from atolld.runtime.driver import Fingerprint
+from atolld.runtime.driver import Fingerprint, Power
 
 READY_DEADLINE_S = 10.0
 ISOLATION = "none: commands run as the daemon's own user on this machine"
+CANNOT_SAVE = "node=fake runs sandboxes as ordinary processes, which can be neither saved nor frozen; use gvisor"
 
 _GUARD = """\
 set -e
@@ -57,6 +60,8 @@ class ProcessNode(FakeNode):
         self._agent = agent
         self._directory = directory
         self._processes: dict[SandboxId, asyncio.subprocess.Process] = {}
+        self._ports: dict[SandboxId, int] = {}
+        self.missing = {power: CANNOT_SAVE for power in (Power.CHECKPOINT, Power.RESTORE, Power.FREEZE)}
 
     async def fingerprints(self) -> dict[str, Fingerprint]:
         """See `Node.fingerprints`."""
@@ -83,6 +88,7 @@ class ProcessNode(FakeNode):
                 )
             phases.end("start")
             self._processes[what.id] = process
+            self._ports[what.id] = port
             undo.push("agent", lambda: self._end(what.id))
             init = GuestInit(
                 access_token=what.agent_token,
@@ -104,6 +110,21 @@ class ProcessNode(FakeNode):
         await self._end(id)
         await super().terminate(id, grace_s)
 
+    async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
+        """Raises NotFound, FailedPrecondition: it cannot be done here."""
+        self._here(id)
+        raise FailedPrecondition(CANNOT_SAVE)
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+        """Raises FailedPrecondition: it cannot be done here."""
+        raise FailedPrecondition(CANNOT_SAVE)
+
+    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+        """See `Node.claim`."""
+        await super().claim(id, old_token, what)
+        init = GuestInit(what.agent_token, self._clock.now(), default_user=None, envs=what.envs)
+        await GuestClient("127.0.0.1", self._ports[id], old_token).wait_ready(init, READY_DEADLINE_S)
+
     async def logs(self, id: SandboxId, limit_bytes: int) -> bytes:
         """See `Node.logs`."""
         if id not in self._processes:
@@ -118,6 +139,7 @@ class ProcessNode(FakeNode):
 
     async def _end(self, id: SandboxId) -> None:
         process = self._processes.pop(id, None)
+        self._ports.pop(id, None)
         if process is not None and process.returncode is None:
             # Behind the guard the agent is the first process of its namespace: with it all others go. Otherwise it ends
             # what it started before it ends itself.

@@ -1,21 +1,35 @@
-"""The node as control sees it, with the gateway told of every end.
+"""The node as control sees it, with the gateway told of every end of a sandbox's connections.
 
-A sandbox that is gone sends no FIN: its kernel and its network namespace have vanished. Whoever holds a stream to it
-must be told from this side.
+A sandbox that is gone sends no FIN: its kernel and its network namespace have vanished. One that was saved has dropped
+its connections without a word, and a frozen one keeps those and answers nothing. Whoever holds a stream to it must be
+told from this side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from atolld.core.network import NetworkPolicy
-from atolld.foundation.ids import SandboxId
-from atolld.node.interface import Death, DeathListener, Known, Launch, Launched, Node, NodeCapacity, Usage
+from atolld.core.snapshot import FileDiff, Saved, SaveKind
+from atolld.foundation.ids import SandboxId, SnapshotId
+from atolld.node.interface import (
+    After,
+    Claim,
+    Death,
+    DeathListener,
+    Known,
+    Launch,
+    Launched,
+    Node,
+    NodeCapacity,
+    Usage,
+)
 from atolld.runtime.driver import Fingerprint
 
 
 class WatchedNode:
-    """Passes everything on to `node`; `ended(id)` is called when a sandbox is gone, however that came."""
+    """Passes everything on to `node`; `ended(id)` is called when the connections to a sandbox are of no use any more:
+    it is gone, however that came, was saved or frozen."""
 
     def __init__(self, node: Node, ended: Callable[[SandboxId], None]) -> None:
         self._node = node
@@ -48,6 +62,55 @@ class WatchedNode:
     async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
         """See `Node.recover`."""
         return await self._node.recover(known)
+
+    async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
+        """See `Node.save`."""
+        try:
+            return await self._node.save(id, save_id, kind, after)
+        finally:
+            # A save that failed late has ended them as well.
+            self._ended(id)
+
+    async def go_on(self, id: SandboxId) -> None:
+        """See `Node.go_on`."""
+        await self._node.go_on(id)
+
+    async def freeze(self, id: SandboxId) -> None:
+        """See `Node.freeze`."""
+        await self._node.freeze(id)
+        self._ended(id)
+
+    async def thaw(self, id: SandboxId) -> None:
+        """See `Node.thaw`."""
+        await self._node.thaw(id)
+
+    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+        """See `Node.claim`."""
+        await self._node.claim(id, old_token, what)
+
+    async def saved(self, save_id: SnapshotId) -> Saved | None:
+        """See `Node.saved`."""
+        return await self._node.saved(save_id)
+
+    async def discard_save(self, save_id: SnapshotId) -> None:
+        """See `Node.discard_save`."""
+        await self._node.discard_save(save_id)
+
+    async def sweep_saves(self, keep: Collection[SnapshotId]) -> Sequence[SnapshotId]:
+        """See `Node.sweep_saves`."""
+        return await self._node.sweep_saves(keep)
+
+    async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
+        """See `Node.diff_saves`."""
+        return await self._node.diff_saves(older, newer, limit)
+
+    def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
+        """See `Node.export_save`."""
+        return self._node.export_save(save_id)
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+        """See `Node.import_save`."""
+        return await self._node.import_save(save_id, stream)
 
     async def usage(self, id: SandboxId) -> Usage:
         """See `Node.usage`."""

@@ -22,14 +22,15 @@ CALL_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class GuestInit:
-    """What a sandbox is told once its agent answers. `now`: Unix seconds, for the guest's clock."""
+    """What a sandbox is told once its agent answers, or again later: None, and a variable that is not among `envs`,
+    stay as they are. `now`: Unix seconds, for the guest's clock."""
 
     access_token: str
     now: float
-    sandbox_id: str
-    template_id: str
-    hostname: str
-    default_user: str = "user"
+    sandbox_id: str | None = None
+    template_id: str | None = None
+    hostname: str | None = None
+    default_user: str | None = "user"
     envs: Mapping[str, str] = field(default_factory=dict)
     pids_max: int | None = None
 
@@ -43,10 +44,9 @@ class GuestInit:
             "hostname": self.hostname,
             "defaultUser": self.default_user,
             "envVars": dict(self.envs),
+            "pidsMax": self.pids_max,
         }
-        if self.pids_max is not None:
-            body["pidsMax"] = self.pids_max
-        return json.dumps(body).encode()
+        return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 
 
 class GuestClient:

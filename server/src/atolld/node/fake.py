@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
+from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import AlreadyExists, Capacity, NotFound
-from atolld.foundation.ids import SandboxId
+from atolld.foundation.errors import AlreadyExists, Capacity, FailedPrecondition, GuestUnreachable, NotFound
+from atolld.foundation.ids import SandboxId, SnapshotId
+from atolld.node.fake_state import FakeMachine as FakeMachine
+from atolld.node.fake_state import FakeSandbox as FakeSandbox
+from atolld.node.fake_state import FakeSave as FakeSave
+from atolld.node.fake_state import collect
 from atolld.node.interface import (
+    After,
+    Claim,
     Death,
     DeathListener,
     Known,
@@ -25,29 +33,10 @@ from atolld.node.interface import (
     NodeCapacity,
     Usage,
 )
-from atolld.runtime.driver import Fingerprint
+from atolld.node.saves_in_use import SavesInUse
+from atolld.runtime.driver import Fingerprint, Power
 
 HANDLE_VERSION = 1
-
-
-@dataclass(slots=True)
-class FakeSandbox:
-    """One sandbox as the fake machine has it; it outlives a `FakeNode`, as a real one outlives the daemon."""
-
-    id: SandboxId
-    runtime: str
-    memory_mib: int
-    cpu: float
-    network: NetworkPolicy
-    died: Death | None = None
-    log: bytes = b""
-
-
-@dataclass(slots=True)
-class FakeMachine:
-    """What stays when the daemon is killed. Hand the same one to the next `FakeNode` to play a restart."""
-
-    sandboxes: dict[SandboxId, FakeSandbox] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,8 +56,10 @@ class FakeNode:
     """Implements `Node`.
 
     Script: `gates[verb]` holds the next calls of a verb (`launch` before anything is made, `launched` when it is made,
-    `terminate`, `usage`, ...); `failures[verb]` are raised by the next calls, in order; `max_sandboxes` is the room.
-    `calls` lists what was called and `launches` what was asked for, in order.
+    `save` before it stands still, `saving` when the save is half written, `saved` when it is whole, `terminate`,
+    `usage`, ...); `failures[verb]` are raised by the next calls, in order; `max_sandboxes` is the room; `missing` maps
+    powers that the runtime lacks to their sentence. `calls` lists what was called and `launches` what was asked for, in
+    order.
     """
 
     def __init__(
@@ -80,11 +71,12 @@ class FakeNode:
         self.failures: dict[str, list[Exception]] = defaultdict(list)
         self.calls: list[tuple[str, SandboxId]] = []
         self.launches: list[Launch] = []
+        self.missing: dict[Power, str] = {}
         self._clock = clock
         self._runtime = runtime
-        self._started: dict[SandboxId, float] = {}
+        self._in_use = SavesInUse()
+        self._saving: defaultdict[SandboxId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._launching = 0
-        self._next_address = 0
         self._on_death: DeathListener | None = None
 
     def hold(self, verb: str) -> Gate:
@@ -119,6 +111,7 @@ class FakeNode:
                 reason="",
                 version="1",
                 isolation="nothing runs, so nothing is isolated",
+                missing=dict(self.missing),
             )
         }
 
@@ -133,29 +126,27 @@ class FakeNode:
         if what.id in self.machine.sandboxes:
             raise AlreadyExists(f"sandbox {what.id} exists")
         self._launching += 1
-        try:
+        with ExitStack() as until_up:
+            until_up.callback(self._launched)
+            if what.source is not None:
+                until_up.enter_context(self._in_use.using(what.source.save_id))
+                if what.source.kind is SaveKind.MEMORY:
+                    self._need(Power.RESTORE)
             await self._step("launch")
-            self.machine.sandboxes[what.id] = FakeSandbox(
-                what.id, what.runtime, what.resources.memory_mib, what.resources.cpu, what.network
-            )
+            here = self.machine.sandboxes[what.id] = self.machine.launch(what)
             try:
                 await self._step("launched")
             except BaseException:
                 self.machine.sandboxes.pop(what.id, None)
                 raise
-        finally:
-            self._launching -= 1
-        self._started[what.id] = self._clock.now()
-        self._next_address += 1
-        address = f"10.0.{self._next_address // 256}.{self._next_address % 256}"
-        return Launched(address, {"version": HANDLE_VERSION, "id": what.id}, {"prepare": 0.0, "start": 0.0})
+        handle = {"version": HANDLE_VERSION, "id": what.id, "run": here.run, "address": here.address}
+        return Launched(here.address, handle, {"prepare": 0.0, "start": 0.0})
 
     async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
         """See `Node.terminate`."""
         self.calls.append(("terminate", id))
         await self._step("terminate")
         self.machine.sandboxes.pop(id, None)
-        self._started.pop(id, None)
 
     async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
         """See `Node.recover`."""
@@ -167,7 +158,108 @@ class FakeNode:
         for id, here in list(self.machine.sandboxes.items()):
             if id not in outcome or here.died is not None:
                 del self.machine.sandboxes[id]
+        for one in known:
+            if one.id in self.machine.sandboxes:
+                here = self.machine.sandboxes[one.id]
+                here.frozen = one.frozen
+                here.standing = here.standing and not one.standing
         return outcome
+
+    async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
+        """See `Node.save`."""
+        self.calls.append(("save", id))
+        async with self._saving[id]:
+            here = self._here(id)
+            if kind is SaveKind.MEMORY:
+                self._need(Power.CHECKPOINT)
+            with self._in_use.using(save_id):
+                try:
+                    await self._step("save")
+                    here.standing = True
+                    save = self.machine.begin_save(save_id, kind, here)
+                    await self._step("saving")
+                    if self._here(id) is not here:
+                        raise NotFound(f"sandbox {id} ended while it was saved")
+                    save.whole = True
+                    here.standing = after is After.STAND
+                    await self._step("saved")
+                except BaseException:
+                    here.standing = False
+                    self.machine.saves.pop(save_id, None)
+                    raise
+            return save.saved
+
+    async def go_on(self, id: SandboxId) -> None:
+        """See `Node.go_on`."""
+        self.calls.append(("go_on", id))
+        await self._step("go_on")
+        self._here(id).standing = False
+
+    async def freeze(self, id: SandboxId) -> None:
+        """See `Node.freeze`."""
+        self.calls.append(("freeze", id))
+        self._need(Power.FREEZE)
+        await self._step("freeze")
+        self._here(id).frozen = True
+
+    async def thaw(self, id: SandboxId) -> None:
+        """See `Node.thaw`."""
+        self.calls.append(("thaw", id))
+        await self._step("thaw")
+        self._here(id).frozen = False
+
+    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+        """See `Node.claim`; every CPU is a change that is possible, other resources are not."""
+        self.calls.append(("claim", id))
+        await self._step("claim")
+        here = self._here(id)
+        if what.resources.memory_mib != here.memory_mib:
+            raise FailedPrecondition("the memory of a running sandbox cannot be changed")
+        if old_token != here.agent_token:
+            raise GuestUnreachable("the agent refused its initialisation with status 401")
+        here.agent_token, here.network, here.cpu = what.agent_token, what.network, what.resources.cpu
+        here.envs.update(what.envs)
+
+    async def saved(self, save_id: SnapshotId) -> Saved | None:
+        """See `Node.saved`."""
+        save = self.machine.saves.get(save_id)
+        return save.saved if save is not None and save.whole else None
+
+    async def discard_save(self, save_id: SnapshotId) -> None:
+        """See `Node.discard_save`."""
+        with self._in_use.doom(save_id):
+            await self._step("discard_save")
+            await self._in_use.until_unused(save_id)
+            self.machine.saves.pop(save_id, None)
+
+    async def sweep_saves(self, keep: Collection[SnapshotId]) -> Sequence[SnapshotId]:
+        """See `Node.sweep_saves`."""
+        await self._step("sweep_saves")
+        gone = [id for id in self.machine.saves if id not in keep and id not in self._in_use.ids]
+        for id in gone:
+            del self.machine.saves[id]
+        return gone
+
+    async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
+        """See `Node.diff_saves`."""
+        await self._step("diff_saves")
+        return self.machine.diff(older, newer, limit)
+
+    async def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
+        """See `Node.export_save`."""
+        with self._in_use.using(save_id):
+            await self._step("export_save")
+            archive = self.machine.whole_save(save_id).to_archive()
+            for at in range(0, len(archive), 64):
+                yield archive[at : at + 64]
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+        """See `Node.import_save`."""
+        with self._in_use.using(save_id):
+            archive = await collect(stream)
+            await self._step("import_save")
+            save = self.machine.saves[save_id] = FakeSave.from_archive(save_id, archive)
+            return save.saved
 
     async def usage(self, id: SandboxId) -> Usage:
         """See `Node.usage`."""
@@ -221,6 +313,13 @@ class FakeNode:
             return self.machine.sandboxes[id]
         except KeyError:
             raise NotFound(f"sandbox {id} does not run on this node") from None
+
+    def _launched(self) -> None:
+        self._launching -= 1
+
+    def _need(self, power: Power) -> None:
+        if power in self.missing:
+            raise FailedPrecondition(self.missing[power])
 
     async def _step(self, verb: str) -> None:
         gate = self.gates.get(verb)

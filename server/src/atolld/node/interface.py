@@ -82,7 +82,10 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What storage knows of a sandbox when the node is asked to recover it."""
+    """What storage knows of a sandbox when the node is asked to recover it.
+
+    `standing`: it may stand still, because a save of it was being written when the daemon ended. `frozen`: it shall be.
+    """
 
     id: SandboxId
     runtime: str
@@ -92,6 +95,7 @@ class Known:
     agent_token: str
     network: NetworkPolicy
     frozen: bool = False
+    standing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,8 @@ class Node(Protocol):
         """After a restart: take over each sandbox in `known` that still runs (None), tell how the others ended, and
         remove every resource of this instance that belongs to none that still runs.
 
-        One that stands still (an interrupted save) goes on again; one whose `Known.frozen` is False is thawed, and one
-        with it True is frozen."""
+        One that stands still goes on again if `Known.standing` says that it may; one whose `Known.frozen` is False is
+        thawed, and one with it True is frozen."""
         ...
 
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:

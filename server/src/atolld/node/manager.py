@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
+from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound, RuntimeUnusable
-from atolld.foundation.ids import SandboxId
+from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound, RuntimeUnusable, Unimplemented
+from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.guest.client import GuestClient, GuestInit
 from atolld.node.capacity import CapacityBook
 from atolld.node.interface import (
+    After,
+    Claim,
     Death,
     DeathListener,
     Known,
@@ -45,6 +48,8 @@ READY_DEADLINE_S = 30.0
 # Before each new try to remove what could not be removed; the last one is repeated.
 RETRY_PAUSES_S = (0.5, 2.0, 10.0, 30.0)
 AGENT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+_SOON = "this node cannot save yet"
 
 GuestFactory = Callable[[str], GuestClient]
 
@@ -153,6 +158,49 @@ class NodeManager:
                     await driver.destroy(driver.handle_for(id, self._machine.driver_directory(id)))
         await self._machine.sweep(keep)
         return outcome
+
+    async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
+        """See `Node.save`."""
+        raise Unimplemented(_SOON)
+
+    async def go_on(self, id: SandboxId) -> None:
+        """See `Node.go_on`."""
+        raise Unimplemented(_SOON)
+
+    async def freeze(self, id: SandboxId) -> None:
+        """See `Node.freeze`."""
+        raise Unimplemented(_SOON)
+
+    async def thaw(self, id: SandboxId) -> None:
+        """See `Node.thaw`."""
+        raise Unimplemented(_SOON)
+
+    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+        """See `Node.claim`."""
+        raise Unimplemented(_SOON)
+
+    async def saved(self, save_id: SnapshotId) -> Saved | None:
+        """See `Node.saved`."""
+        return None
+
+    async def discard_save(self, save_id: SnapshotId) -> None:
+        """See `Node.discard_save`."""
+
+    async def sweep_saves(self, keep: Collection[SnapshotId]) -> Sequence[SnapshotId]:
+        """See `Node.sweep_saves`."""
+        return ()
+
+    async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
+        """See `Node.diff_saves`."""
+        raise Unimplemented(_SOON)
+
+    def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
+        """See `Node.export_save`."""
+        raise Unimplemented(_SOON)
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+        """See `Node.import_save`."""
+        raise Unimplemented(_SOON)
 
     async def usage(self, id: SandboxId) -> Usage:
         """See `Node.usage`."""
