@@ -145,3 +145,41 @@ async def test_a_hundred_rounds_leave_what_was_there(pool: SlotPool) -> None:
         pool.release(await pool.acquire())
     await pool.settle()
     assert pool.stats.in_use == 0
+
+
+@pytest.mark.real
+async def test_a_wanted_number_is_given_when_it_is_free(instance: Instance, clean: None) -> None:
+    pool = SlotPool(instance, CONFIG, ready_target=1, limit=10)
+    await pool.start()
+    slot = await pool.acquire(index=17)
+    assert (slot.index, slot.address) == (17, str(slot.namespace.sandbox_ip))
+    assert (await pool.acquire(index=17)).index != 17
+    assert (await pool.acquire(index=-1)).index != 17
+    assert (await pool.acquire(index=CONFIG.pool.num_addresses)).index != 17
+    pool.release(slot)
+    # It is still being destroyed, and nobody waits for that.
+    assert (await pool.acquire(index=17)).index != 17
+    await pool.settle()
+    assert (await pool.acquire(index=17)).index == 17
+    await pool.remove_all()
+
+
+@pytest.mark.real
+async def test_a_ready_slot_of_the_wanted_number_is_taken(pool: SlotPool, eventually: Callable[..., Any]) -> None:
+    await eventually(lambda: pool.stats.ready == 2)
+    assert (await pool.acquire(index=1)).index == 1
+    assert (await pool.acquire()).index == 0
+
+
+@pytest.mark.real
+async def test_parked_numbers_are_handed_out_last(instance: Instance, clean: None) -> None:
+    pool = SlotPool(instance, FirewallConfig(IPv4Network("198.19.64.0/28")), ready_target=0)
+    await pool.start()
+    for index in (0, 1, 2, 99):
+        pool.park(index)
+    assert [(await pool.acquire()).index for _ in range(2)] == [3, 0]
+    assert (await pool.acquire(index=2)).index == 2
+    pool.unpark(1)
+    pool.unpark(1)
+    assert (await pool.acquire()).index == 1
+    await pool.remove_all()

@@ -2,7 +2,8 @@
 
 A slot is used once. After its sandbox it is destroyed, its tracked connections are forgotten, and a new one is built
 in the background: nothing of a tenant can reach the next. Slot numbers go round, so an address rests for as long as
-possible before it is somebody else's.
+possible before it is somebody else's. The number of a paused sandbox's slot can be parked: it is handed out only when
+no other is left, so that the sandbox finds its old address free when it is resumed.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class SlotPool:
         self._used: dict[int, Slot] = {}
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._building: set[int] = set()
+        self._parked: set[int] = set()
         self._builds: set[asyncio.Task[Slot]] = set()
         self._waiting = 0
         self._room_to_build = asyncio.Semaphore(_PARALLEL_BUILDS)
@@ -133,9 +135,10 @@ class SlotPool:
         self._wake_refill()
         return dict(self._used)
 
-    async def acquire(self, egress: Egress | None = None) -> Slot:
+    async def acquire(self, egress: Egress | None = None, index: int | None = None) -> Slot:
         """A slot with these rules in force, from the pool when one is ready (below a millisecond), else built now.
 
+        `index`: that slot if it is free, else any; a slot that is being destroyed is not free yet.
         Raises Capacity when `limit` slots are in use, FailedPrecondition when the pool is not started, OSError.
         """
         egress = egress or Egress()
@@ -145,7 +148,7 @@ class SlotPool:
             raise Capacity(f"all {self._limit} network slots are in use; end a sandbox first")
         self._waiting += 1
         try:
-            slot = self._ready.pop(0) if self._ready else await self._build_now()
+            slot = self._take_ready(index) or await self._build_now(index)
             self._used[slot.index] = slot
         finally:
             self._waiting -= 1
@@ -155,6 +158,15 @@ class SlotPool:
         except BaseException:
             self.release(slot)
             raise
+
+    def park(self, index: int) -> None:
+        """Hand this number out only when no other is left, or when it is asked for. Past the range: nothing."""
+        if 0 <= index < self._count:
+            self._parked.add(index)
+
+    def unpark(self, index: int) -> None:
+        """Undo `park`; not parked is success."""
+        self._parked.discard(index)
 
     async def set_egress(self, slot: Slot, egress: Egress) -> Slot:
         """Change what the sandbox may reach, in one transaction on the running sandbox.
@@ -203,8 +215,16 @@ class SlotPool:
         await asyncio.gather(*(self._destroy(self._describe(index)) for index in found))
         await self.firewall.remove()
 
-    async def _build_now(self) -> Slot:
-        work = spawn(self._build(), name="slot-build")
+    def _take_ready(self, wanted: int | None) -> Slot | None:
+        """A ready slot: the wanted one if it is there; none at all when the wanted one could be built instead."""
+        if not self._ready or (wanted is not None and self._is_free(wanted)):
+            return None
+        best = min(self._ready, key=lambda slot: (slot.index != wanted, slot.index in self._parked))
+        self._ready.remove(best)
+        return best
+
+    async def _build_now(self, wanted: int | None = None) -> Slot:
+        work = spawn(self._build(wanted), name="slot-build")
         self._builds.add(work)
         work.add_done_callback(self._builds.discard)
         try:
@@ -218,8 +238,8 @@ class SlotPool:
         if not work.cancelled() and work.exception() is None:
             self._ready.append(work.result())
 
-    async def _build(self) -> Slot:
-        index = self._free_index()
+    async def _build(self, wanted: int | None) -> Slot:
+        index = wanted if wanted is not None and self._is_free(wanted) else self._free_index()
         while index is None:
             if not self._leaving:
                 raise Capacity(f"all {self._count} network slots exist; end a sandbox first")
@@ -233,13 +253,20 @@ class SlotPool:
         finally:
             self._building.discard(index)
 
+    def _taken(self) -> set[int]:
+        return self._used.keys() | self._leaving.keys() | self._building | {slot.index for slot in self._ready}
+
+    def _is_free(self, index: int) -> bool:
+        return 0 <= index < self._count and index not in self._taken()
+
     def _free_index(self) -> int | None:
-        taken = self._used.keys() | self._leaving.keys() | self._building | {slot.index for slot in self._ready}
-        for step in range(self._count):
-            index = (self._next + step) % self._count
-            if index not in taken:
-                self._next = index + 1
-                return index
+        taken = self._taken()
+        for avoided in (taken | self._parked, taken):
+            for step in range(self._count):
+                index = (self._next + step) % self._count
+                if index not in avoided:
+                    self._next = index + 1
+                    return index
         return None
 
     def _take_down(self, slot: Slot) -> None:
