@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -14,8 +14,11 @@ from atolld.api.dialects import Dialects
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.entry import Entry
 from atolld.api.services import Check, Services
+from atolld.control.pools import Pools
 from atolld.control.snapshots import Snapshots
 from atolld.control.testing import World
+
+from .fakes import FakePools, FakeSnapshots
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Api:
     world: World
     http: httpx.AsyncClient
     services: Services
+    snapshots: FakeSnapshots
+    pools: FakePools
     checks: list[FakeCheck] = field(default_factory=lambda: [FakeCheck()])
     observed: list[tuple[str, int]] = field(default_factory=list)
 
@@ -65,9 +70,11 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     async def doctor() -> list[Check]:
         return [*made.checks]
 
+    snapshots, pools = FakeSnapshots(), FakePools()
     services = Services(
         sandboxes=world.sandboxes,
-        snapshots=Snapshots(),
+        snapshots=cast("Snapshots", snapshots),
+        pools=cast("Pools", pools),
         templates=world.templates,
         projects=world.projects,
         keys=world.keys,
@@ -86,6 +93,6 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     )
     transport = httpx.ASGITransport(app=entry, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"x-api-key": secret}) as http:
-        made = Api(world, http, services, observed=observed)
+        made = Api(world, http, services, snapshots, pools, observed=observed)
         yield made
     await world.close()

@@ -13,8 +13,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from atolld.api.app import create_app
-from atolld.api.native import machine, observe, project, sandboxes
+from atolld.api.native import machine, observe, pools, project, sandboxes, snapshots, states
 
+MODULES = (machine, observe, pools, project, sandboxes, snapshots, states)
 FROZEN = Path(__file__).parents[3] / "spec" / "openapi" / "native.json"
 
 
@@ -57,7 +58,7 @@ def test_every_body_forbids_unknown_fields() -> None:
 
 
 def handlers() -> list[Callable[..., object]]:
-    routes = [route for module in (machine, observe, project, sandboxes) for route in module.router.routes]
+    routes = [route for module in MODULES for route in module.router.routes]
     return [route.endpoint for route in routes if isinstance(route, APIRoute)]
 
 
@@ -70,7 +71,7 @@ def dependencies(dependant: Dependant) -> Iterator[Callable[..., object]]:
 
 def test_nothing_of_a_request_waits_for_a_thread() -> None:
     """Plain functions are run by a pool of threads, which a busy machine lets every request wait for."""
-    routes = [route for module in (machine, observe, project, sandboxes) for route in module.router.routes]
+    routes = [route for module in MODULES for route in module.router.routes]
     for route in routes:
         assert isinstance(route, APIRoute)
         for function in (route.endpoint, *dependencies(route.dependant)):

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from atolld.control.events import Events
 from atolld.control.keys import Keys
+from atolld.control.pools import Pools
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.snapshots import Snapshots
@@ -44,6 +45,7 @@ class Services:
 
     sandboxes: Sandboxes
     snapshots: Snapshots
+    pools: Pools
     templates: Templates
     projects: Projects
     keys: Keys

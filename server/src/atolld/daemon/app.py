@@ -23,6 +23,7 @@ from atolld.api.services import Check, Services
 from atolld.control.events import Events
 from atolld.control.keys import Keys
 from atolld.control.live import Endpoint
+from atolld.control.pools import Pools
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.snapshots import Snapshots
@@ -191,6 +192,7 @@ class Daemon:
         services = Services(
             sandboxes=sandboxes,
             snapshots=Snapshots(),
+            pools=Pools(),
             templates=templates,
             projects=projects,
             keys=keys,

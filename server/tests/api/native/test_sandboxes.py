@@ -24,7 +24,8 @@ async def test_a_sandbox_from_create_to_kill(api: Api) -> None:
 
     path = f"/v1/sandboxes/{made['id']}"
     got = (await api.http.get(path)).json()
-    assert got == {**made, "timings_ms": None}
+    assert made["from_pool"] is False
+    assert got == {**made, "timings_ms": None, "from_pool": None}
     killed = await api.http.delete(path)
     assert (killed.status_code, killed.content) == (204, b"")
     assert (await api.error("GET", path))[0] == 404

@@ -4,16 +4,21 @@ import dataclasses
 
 import pytest
 
-from atolld.api.native.schemas import CreateSandbox, RuntimeView, SandboxView, moment
+from atolld.api.native.machine_schemas import RuntimeView
+from atolld.api.native.schemas import CreateSandbox, SandboxView, moment
+from atolld.control.origins import Origin
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
+from atolld.core.policy import LifecyclePolicy, OnIdle, OnTimeout
 from atolld.core.sandbox import Resources, Sandbox, SandboxSpec
 from atolld.foundation.errors import InvalidArgument
 from atolld.foundation.ids import ProjectId, SandboxId, TemplateId
 from atolld.runtime.driver import Fingerprint, Power
 
+LIFECYCLE = LifecyclePolicy(OnTimeout.PAUSE, False, False, 60, OnIdle.FREEZE, 600)
+BASE = Origin("base", "gvisor", Resources(), is_snapshot=False)
 POLICY = NetworkPolicy(False, ("1.1.1.1",), ("8.8.8.8/8",), False, "localhost:${PORT}")
-SPEC = SandboxSpec("base", "gvisor", Resources(2.0, 64, 65, 66), 9, {"A": "1"}, {"m": "n"}, POLICY)
+SPEC = SandboxSpec("base", "gvisor", Resources(2.0, 64, 65, 66), 9, {"A": "1"}, {"m": "n"}, POLICY, lifecycle=LIFECYCLE)
 
 
 def test_a_body_becomes_a_spec() -> None:
@@ -32,15 +37,20 @@ def test_a_body_becomes_a_spec() -> None:
         "deny_out": ["8.8.8.8/8"],
         "allow_public_traffic": False,
         "mask_request_host": "localhost:${PORT}",
+        "on_timeout": "pause",
+        "keep_memory": False,
+        "auto_resume": False,
+        "idle_timeout_s": 60,
+        "on_idle": "freeze",
+        "pause_after_s": 600,
     }
-    assert CreateSandbox.model_validate(body).to_spec() == SPEC
-    assert CreateSandbox().to_spec() == SandboxSpec(network=NetworkPolicy(allow_public_traffic=False))
+    assert CreateSandbox.model_validate(body).to_spec(BASE) == SPEC
+    assert CreateSandbox().to_spec(BASE) == SandboxSpec(network=NetworkPolicy(allow_public_traffic=False))
 
 
-@pytest.mark.parametrize("field", ["template", "runtime"])
-def test_names_are_checked_at_the_edge(field: str) -> None:
-    with pytest.raises(InvalidArgument, match=field):
-        CreateSandbox.model_validate({field: "a/b"}).to_spec()
+def test_names_are_checked_at_the_edge() -> None:
+    with pytest.raises(InvalidArgument, match="runtime"):
+        CreateSandbox(runtime="a/b").to_spec(BASE)
 
 
 def test_a_sandbox_is_shown_without_its_secrets() -> None:

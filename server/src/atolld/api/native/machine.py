@@ -6,15 +6,15 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, Response
 
-from atolld.api.native.schemas import (
+from atolld.api.native.machine_schemas import (
     CheckView,
     DoctorView,
     HealthView,
-    Items,
     RuntimeView,
     TemplateView,
     VersionView,
 )
+from atolld.api.native.schemas import Items
 from atolld.api.services import Caller, Use, local_or_public
 
 router = APIRouter(tags=["machine"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
+from atolld.core.snapshot import check_snapshot_name
 from atolld.foundation.errors import InvalidArgument, NotFound
-from atolld.foundation.ids import SandboxId, parse_sandbox_id
+from atolld.foundation.ids import PoolId, SandboxId, parse_sandbox_id
 
 MAX_PAIRS = 16
 
@@ -16,6 +17,23 @@ def sandbox_id(text: str) -> SandboxId:
         return parse_sandbox_id(text)
     except InvalidArgument as error:
         raise NotFound(f"there is no such sandbox: {error.message}") from None
+
+
+def snapshot_ref(text: str) -> str:
+    """`text` as a snapshot's id or name. Raises NotFound: what can be neither names no snapshot."""
+    try:
+        # Every id has the form of a name.
+        return check_snapshot_name(text)
+    except InvalidArgument:
+        raise NotFound(f"there is no snapshot {text[:80]!r}") from None
+
+
+def pool_id(text: str) -> PoolId:
+    """`text` as a pool's id. Raises NotFound: what cannot be an id names no pool."""
+    try:
+        return PoolId(parse_sandbox_id(text))
+    except InvalidArgument:
+        raise NotFound(f"there is no pool {text[:80]!r}") from None
 
 
 def metadata_filter(text: str) -> dict[str, str]:

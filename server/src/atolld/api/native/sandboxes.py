@@ -18,6 +18,7 @@ from atolld.api.native.schemas import (
 )
 from atolld.api.services import Caller, Use
 from atolld.control.lists import ListFilters
+from atolld.control.origins import resolve_template
 from atolld.core.lifecycle import LIVE_STATES, SandboxState
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
@@ -35,8 +36,10 @@ async def create_sandbox(
     body: CreateSandbox, use: Use, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> SandboxView:
     """Create a sandbox and wait until it runs. It is not made at all when there is no room for it (`capacity`)."""
-    sandbox = await use.sandboxes.create(caller.project_id, body.to_spec(), idempotency_key)
-    return SandboxView.of(sandbox, use.sandboxes.last_phases(sandbox.id))
+    origin = await resolve_template(use.templates, use.snapshots, caller.project_id, body.template)
+    sandbox = await use.sandboxes.create(caller.project_id, body.to_spec(origin), idempotency_key)
+    from_pool = use.sandboxes.was_warm(sandbox.id)
+    return SandboxView.of(sandbox, use.sandboxes.last_phases(sandbox.id), from_pool)
 
 
 @router.get("")

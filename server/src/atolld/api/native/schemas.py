@@ -8,16 +8,16 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atolld.control.templates import Template
+from atolld.control.origins import Origin
 from atolld.core.event import Event
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
+from atolld.core.policy import LifecyclePolicy, OnIdle, OnTimeout
 from atolld.core.project import ApiKey, Project, ProjectLimits
 from atolld.core.sandbox import Resources, Sandbox, SandboxSpec
 from atolld.foundation.clock import rfc3339
 from atolld.foundation.ids import parse_name
 from atolld.node.interface import NodeCapacity, Usage
-from atolld.runtime.driver import Fingerprint
 
 T = TypeVar("T")
 
@@ -35,6 +35,14 @@ ALLOW_OUT = (
 )
 DENY_OUT = "Addresses and networks that are not reached, name servers among them; `0.0.0.0/0` is everything."
 ALLOW_PUBLIC_TRAFFIC = "Whether its ports answer who comes without its traffic token (and without an API key)."
+RUNTIME = "What isolates it, by default `gvisor`; `GET /v1/runtimes` lists what this machine can."
+KEEP_MEMORY = "Whether a pause by time or idleness keeps memory and processes, or files only."
+AUTO_RESUME = "Whether a request to its agent or a port wakes it while it is paused. A frozen one is always woken."
+IDLE_TIMEOUT = (
+    "Seconds without a request in flight and with next to no CPU use after which `on_idle` is done; null: never."
+)
+ON_IDLE = "`freeze` stops its processes where they are and keeps its memory; `pause` saves it to disk and frees it."
+PAUSE_AFTER = "With `on_idle: freeze`: seconds frozen after which it is paused to disk; null: never."
 MASK_REQUEST_HOST = "The `Host` that programs on its ports see, like `localhost:${PORT}`."
 
 
@@ -44,17 +52,54 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class CreateSandbox(Request):
+class Policy(Request):
+    """What happens when its time is up, and while nobody uses it."""
+
+    on_timeout: OnTimeout = Field(OnTimeout.KILL, description="What the end of its time does.")
+    keep_memory: bool = Field(True, strict=True, description=KEEP_MEMORY)
+    auto_resume: bool = Field(True, strict=True, description=AUTO_RESUME)
+    idle_timeout_s: Strict | None = Field(None, description=IDLE_TIMEOUT)
+    on_idle: OnIdle = Field(OnIdle.FREEZE, description=ON_IDLE)
+    pause_after_s: Strict | None = Field(None, description=PAUSE_AFTER)
+
+    def to_policy(self) -> LifecyclePolicy:
+        """The whole policy, with the default of what was left out."""
+        return LifecyclePolicy(
+            on_timeout=self.on_timeout,
+            keep_memory=self.keep_memory,
+            auto_resume=self.auto_resume,
+            idle_timeout_s=self.idle_timeout_s,
+            on_idle=self.on_idle,
+            pause_after_s=self.pause_after_s,
+        )
+
+
+class Wanted(Request):
+    """How a sandbox is to be bounded and isolated; what is left out is the template's, or the snapshot's."""
+
+    runtime: str | None = Field(None, description=RUNTIME)
+    cpu: Number | None = Field(None, description="CPU in cores, 0.1 to 256. A template's is mostly 1.")
+    memory_mib: Strict | None = Field(None, description="Memory in MiB. A template's is mostly 512.")
+    disk_mib: Strict | None = Field(None, description="Writable disk in MiB. A template's is mostly 10240.")
+    pids_max: Strict | None = Field(None, description="Processes and threads at once. A template's is mostly 1024.")
+
+    def of(self, origin: Origin) -> tuple[str, Resources]:
+        """Runtime and bounds of a sandbox from `origin`. Raises InvalidArgument."""
+        return origin.settle(
+            runtime=None if self.runtime is None else parse_name(self.runtime, "runtime"),
+            cpu=self.cpu,
+            memory_mib=self.memory_mib,
+            disk_mib=self.disk_mib,
+            pids_max=self.pids_max,
+        )
+
+
+class CreateSandbox(Wanted, Policy):
     """A sandbox to be created; everything is optional."""
 
-    template: str = Field("base", description="Name of the template its root file system comes from.")
-    runtime: str = Field("gvisor", description="What isolates it; `GET /v1/runtimes` lists what this machine can.")
-    cpu: Number = Field(1.0, description="CPU in cores, 0.1 to 256.")
-    memory_mib: Strict = Field(512, description="Memory in MiB.")
-    disk_mib: Strict = Field(10 * 1024, description="Writable disk in MiB.")
-    pids_max: Strict = Field(1024, description="Processes and threads at once.")
+    template: str = Field("base", description="What it starts from: a template, or a snapshot by its name or id.")
     timeout_s: Strict | None = Field(
-        300, description="Seconds after which the sandbox is ended; null means never. It can be changed later."
+        300, description="Seconds after which `on_timeout` is done; null means never. It can be changed later."
     )
     envs: dict[str, str] = Field(default_factory=dict, description="Environment of every process in it.")
     metadata: dict[str, str] = Field(default_factory=dict, description="Your own; stored and filtered by.")
@@ -64,14 +109,13 @@ class CreateSandbox(Request):
     allow_public_traffic: bool = Field(False, strict=True, description=ALLOW_PUBLIC_TRAFFIC)
     mask_request_host: str | None = Field(None, description=MASK_REQUEST_HOST)
 
-    def to_spec(self) -> SandboxSpec:
-        """The value the core works with. Raises InvalidArgument."""
+    def to_spec(self, origin: Origin) -> SandboxSpec:
+        """The value the core works with; `origin` is what `template` names. Raises InvalidArgument."""
+        runtime, resources = self.of(origin)
         return SandboxSpec(
-            template=parse_name(self.template, "template"),
-            runtime=parse_name(self.runtime, "runtime"),
-            resources=Resources(
-                cpu=self.cpu, memory_mib=self.memory_mib, disk_mib=self.disk_mib, pids_max=self.pids_max
-            ),
+            template=self.template,
+            runtime=runtime,
+            resources=resources,
             timeout_s=self.timeout_s,
             envs=self.envs,
             metadata=self.metadata,
@@ -82,6 +126,7 @@ class CreateSandbox(Request):
                 allow_public_traffic=self.allow_public_traffic,
                 mask_request_host=self.mask_request_host,
             ),
+            lifecycle=self.to_policy(),
         )
 
 
@@ -134,7 +179,11 @@ class CreateKey(Request):
 
 
 class SandboxView(BaseModel):
-    """A sandbox. `timings_ms` (where the time of the start went) is set in the answer to the create only.
+    """A sandbox. `timings_ms` (where the time of the start went) and `from_pool` (whether a warm pool had it ready) are
+    set in the answer to the create only.
+
+    `template` names what it was started from. `head_id`: the checkpoint that it stands on, and that its next one's
+    parent will be. `paused_at`: since when it is paused.
 
     `traffic_token` opens its ports to who sends it in the header `e2b-traffic-access-token`; null as long as they were
     never closed to the public.
@@ -161,12 +210,21 @@ class SandboxView(BaseModel):
     ended_at: str | None
     end_reason: EndReason | None
     end_message: str | None
+    on_timeout: OnTimeout
+    keep_memory: bool
+    auto_resume: bool
+    idle_timeout_s: int | None
+    on_idle: OnIdle
+    pause_after_s: int | None
+    paused_at: str | None
+    head_id: str | None
     timings_ms: dict[str, float] | None = None
+    from_pool: bool | None = None
 
     @staticmethod
-    def of(sandbox: Sandbox, phases_s: Mapping[str, float] | None = None) -> SandboxView:
+    def of(sandbox: Sandbox, phases_s: Mapping[str, float] | None = None, from_pool: bool | None = None) -> SandboxView:
         """The view of `sandbox`."""
-        spec = sandbox.spec
+        spec, lifecycle = sandbox.spec, sandbox.spec.lifecycle
         timings = None if phases_s is None else {name: round(took * 1000, 3) for name, took in phases_s.items()}
         return SandboxView(
             id=sandbox.id,
@@ -190,7 +248,16 @@ class SandboxView(BaseModel):
             ended_at=moment(sandbox.ended_at),
             end_reason=sandbox.end_reason,
             end_message=sandbox.end_message,
+            on_timeout=lifecycle.on_timeout,
+            keep_memory=lifecycle.keep_memory,
+            auto_resume=lifecycle.auto_resume,
+            idle_timeout_s=lifecycle.idle_timeout_s,
+            on_idle=lifecycle.on_idle,
+            pause_after_s=lifecycle.pause_after_s,
+            paused_at=moment(sandbox.paused_at),
+            head_id=sandbox.head_id,
             timings_ms=timings,
+            from_pool=from_pool,
         )
 
 
@@ -356,90 +423,6 @@ class ProjectView(BaseModel):
             running=running,
             machine=UseView.of(capacity),
         )
-
-
-class RuntimeView(BaseModel):
-    """What this machine can do with a runtime. `reason` says why it is not usable; `missing` why powers lack."""
-
-    name: str
-    usable: bool
-    reason: str
-    version: str
-    isolation: str
-    missing: dict[str, str]
-    details: dict[str, str]
-
-    @staticmethod
-    def of(found: Fingerprint) -> RuntimeView:
-        """The view of `found`."""
-        return RuntimeView(
-            name=found.driver,
-            usable=found.usable,
-            reason=found.reason,
-            version=found.version,
-            isolation=found.isolation,
-            missing={power.value: sentence for power, sentence in found.missing.items()},
-            details=dict(found.details),
-        )
-
-
-class TemplateView(BaseModel):
-    """A template. The bounds are those of a sandbox that asks for none."""
-
-    id: str
-    name: str
-    built_at: str
-    size_bytes: int
-    cpu: float
-    memory_mib: int
-    disk_mib: int
-
-    @staticmethod
-    def of(template: Template) -> TemplateView:
-        """The view of `template`."""
-        bounds = template.resources
-        return TemplateView(
-            id=template.id,
-            name=template.name,
-            built_at=rfc3339(template.built_at),
-            size_bytes=template.size_bytes,
-            cpu=bounds.cpu,
-            memory_mib=bounds.memory_mib,
-            disk_mib=bounds.disk_mib,
-        )
-
-
-class HealthView(BaseModel):
-    """`status` is `ok` whenever this answers."""
-
-    status: str
-    version: str
-    uptime_s: float
-    sandboxes: int
-
-
-class VersionView(BaseModel):
-    """Versions of the daemon and of the API."""
-
-    version: str
-    api: str = "v1"
-
-
-class CheckView(BaseModel):
-    """One check of the machine. `remedy`: what to do when it is not ok; `fatal`: no sandbox can run until it is."""
-
-    name: str
-    ok: bool
-    summary: str
-    remedy: str
-    fatal: bool
-
-
-class DoctorView(BaseModel):
-    """All checks; `ok` when sandboxes can run."""
-
-    ok: bool
-    checks: list[CheckView]
 
 
 class ErrorBody(BaseModel):

@@ -1,0 +1,85 @@
+"""What a new sandbox starts from: a template, or a snapshot under its id or name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+from atolld.control.templates import Templates
+from atolld.core.sandbox import Resources, SandboxSpec
+from atolld.core.snapshot import Snapshot, check_snapshot_name
+from atolld.foundation.errors import InvalidArgument, NotFound
+from atolld.foundation.ids import ProjectId
+
+DEFAULT_RUNTIME = SandboxSpec().runtime
+
+
+class SnapshotSource(Protocol):
+    """What is asked of `atolld.control.snapshots.Snapshots` here."""
+
+    async def get(self, project_id: ProjectId, id_or_name: str) -> Snapshot:
+        """Raises NotFound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a sandbox can be started from. `runtime` and `resources` are those of a sandbox that asks for none.
+
+    A snapshot (`is_snapshot`) has them fixed: its memory and disk were made for them.
+    """
+
+    name: str
+    runtime: str
+    resources: Resources
+    is_snapshot: bool
+
+    def settle(
+        self,
+        *,
+        runtime: str | None,
+        cpu: float | None,
+        memory_mib: int | None,
+        disk_mib: int | None,
+        pids_max: int | None,
+    ) -> tuple[str, Resources]:
+        """Runtime and bounds of a sandbox that asks for these; None: asks for nothing.
+
+        Raises InvalidArgument when a snapshot's would have to differ from what it was taken with.
+        """
+        bounds = {"cpu": cpu, "memory_mib": memory_mib, "disk_mib": disk_mib, "pids_max": pids_max}
+        asked = {name: value for name, value in bounds.items() if value is not None}
+        if self.is_snapshot:
+            taken_with: dict[str, object] = {"runtime": self.runtime, **asdict(self.resources)}
+            for name, value in {**({} if runtime is None else {"runtime": runtime}), **asked}.items():
+                if value != taken_with[name]:
+                    raise InvalidArgument(
+                        f"{name} is {value}, but snapshot {self.name!r} was taken with {taken_with[name]}: leave it out"
+                    )
+        return runtime or self.runtime, replace(self.resources, **asked)  # type: ignore[arg-type]
+
+
+async def resolve_template(templates: Templates, snapshots: SnapshotSource, project_id: ProjectId, name: str) -> Origin:
+    """What `name` (a template's, or a snapshot's name or id) stands for; a template goes before a snapshot.
+
+    Snapshots, which lie in the database, are asked only when there is no such template.
+    Raises InvalidArgument when it can be neither, NotFound when there is neither.
+    """
+    try:
+        # Every id has the form of a name, and so has every template's name.
+        check_snapshot_name(name)
+    except InvalidArgument:
+        raise InvalidArgument(
+            f"template is {name[:80]!r}; the name of a template, or the name or id of a snapshot, is expected"
+        ) from None
+    try:
+        template = await templates.get(project_id, name)
+    except (InvalidArgument, NotFound) as error:
+        no_template = error
+    else:
+        return Origin(template.name, DEFAULT_RUNTIME, template.resources, is_snapshot=False)
+    try:
+        snapshot = await snapshots.get(project_id, name)
+    except NotFound:
+        raise NotFound(f"{no_template.message}, and no snapshot of that name or id either") from None
+    return Origin(snapshot.name or snapshot.id, snapshot.runtime, snapshot.resources, is_snapshot=True)
