@@ -33,8 +33,8 @@ OTHER = SandboxId("i0000000000000000002")
 class FakeGuest(GuestClient):
     """Answers once `open` is set; remembers what it was told."""
 
-    def __init__(self, world: Guests, address: str) -> None:
-        super().__init__(address)
+    def __init__(self, world: Guests, address: str, token: str | None) -> None:
+        super().__init__(address, token=token)
         self._world = world
 
     async def wait_ready(self, init: GuestInit, deadline_s: float) -> None:
@@ -75,7 +75,7 @@ class Stage:
             clock=self.clock,
             agent=Path("/nonexistent/agent"),
             parallel_launches=self.parallel,
-            guest=lambda address: FakeGuest(self.guests, address),
+            guest=lambda address, token: FakeGuest(self.guests, address, token),
         )
 
     async def start(self, *known: Known) -> dict[SandboxId, Death | None]:

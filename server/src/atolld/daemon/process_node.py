@@ -105,7 +105,7 @@ class ProcessNode(FakeNode):
         spawn(self._watch(what.id, process), name=f"watch-{what.id}")
         return replace(launched, address=f"127.0.0.1:{port}", phases_s=phases.seconds)
 
-    async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
+    async def terminate(self, id: SandboxId, grace_s: float = 0.0, *, keep_address: bool = False) -> None:
         """See `Node.terminate`."""
         await self._end(id)
         await super().terminate(id, grace_s)

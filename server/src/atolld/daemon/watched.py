@@ -44,10 +44,10 @@ class WatchedNode:
 
         await self._node.start(died)
 
-    async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
+    async def terminate(self, id: SandboxId, grace_s: float = 0.0, *, keep_address: bool = False) -> None:
         """See `Node.terminate`."""
         try:
-            await self._node.terminate(id, grace_s)
+            await self._node.terminate(id, grace_s, keep_address=keep_address)
         finally:
             self._ended(id)
 

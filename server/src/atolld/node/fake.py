@@ -142,7 +142,7 @@ class FakeNode:
         handle = {"version": HANDLE_VERSION, "id": what.id, "run": here.run, "address": here.address}
         return Launched(here.address, handle, {"prepare": 0.0, "start": 0.0})
 
-    async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
+    async def terminate(self, id: SandboxId, grace_s: float = 0.0, *, keep_address: bool = False) -> None:
         """See `Node.terminate`."""
         self.calls.append(("terminate", id))
         await self._step("terminate")
@@ -175,7 +175,7 @@ class FakeNode:
             with self._in_use.using(save_id):
                 try:
                     await self._step("save")
-                    here.standing = True
+                    here.standing, here.frozen = True, False
                     save = self.machine.begin_save(save_id, kind, here)
                     await self._step("saving")
                     if self._here(id) is not here:

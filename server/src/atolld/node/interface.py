@@ -149,15 +149,20 @@ class Node(Protocol):
         ...
 
     async def launch(self, what: Launch) -> Launched:
-        """Start a sandbox and wait until its agent answers.
+        """Start a sandbox and wait until its agent answers. An earlier run of it must have been terminated, even if
+        that has failed so far or is not done.
 
         Raises Capacity before anything is made when the machine has no room, RuntimeUnusable, NotFound for an unknown
         runtime, Internal or GuestUnreachable when it does not come up; whatever was made is gone when it raises.
         """
         ...
 
-    async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
-        """End a sandbox and remove everything of it. Idempotent; nothing of it is left when it returns."""
+    async def terminate(self, id: SandboxId, grace_s: float = 0.0, *, keep_address: bool = False) -> None:
+        """End a sandbox and remove everything of it. Idempotent; nothing of it is left when it returns.
+
+        `keep_address`: it will be launched again, so its address goes to others only when none else is left. One that
+        stands still after a save always keeps it, until it is launched or terminated again.
+        """
         ...
 
     async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
@@ -172,7 +177,7 @@ class Node(Protocol):
         """Write a save of a running sandbox to disk: whole, with checksums, and named `save_id` when this returns.
 
         The guest stands still only as long as it must; with `After.STAND` it stays so. Open connections from and to the
-        outside end.
+        outside end. One that was frozen is not any more, however this ends.
 
         Raises NotFound, FailedPrecondition (the runtime cannot do it, or the guest holds what cannot be saved),
         Capacity when there is no room for it, Internal. Then the guest goes on and nothing of the save is left.
@@ -192,7 +197,8 @@ class Node(Protocol):
         ...
 
     async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
-        """Make a warm sandbox somebody's: token, variables, clock, network policy and CPU.
+        """Make a warm sandbox somebody's: token, variables, clock, network policy and CPU. When this fails it may be
+        changed in part, and should be ended.
 
         Raises NotFound, FailedPrecondition when the runtime cannot change what differs, GuestUnreachable.
         """

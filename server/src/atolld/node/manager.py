@@ -1,30 +1,31 @@
-"""The node in this process: builds sandboxes up, watches them, takes them down, finds them again.
+"""The node in this process: brings sandboxes up, watches them, saves them, takes them down, finds them again.
 
-Order of a launch: room is claimed, surroundings are prepared, the driver creates and starts, the agent answers.
-Order of an end: the driver destroys, then the surroundings go, then the claim. Each step of both can be the last thing
-a killed daemon did; `recover` makes whole or removes whatever it finds.
+Room is claimed before a launch and given up when the sandbox is gone. Order of an end: the driver destroys, then the
+surroundings go, then the claim. Each step can be the last thing a killed daemon did; `recover` makes whole or removes
+whatever it finds.
+
+Everything on the host bears the id of one execution, not the sandbox's: see `Instance`. So a sandbox can be brought up
+again from a save while its last run, ended already, is still going away.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
-from atolld.core.sandbox import Resources
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import AtollError, FailedPrecondition, Internal, NotFound, RuntimeUnusable, Unimplemented
-from atolld.foundation.ids import SandboxId, SnapshotId
-from atolld.guest.client import GuestClient, GuestInit
+from atolld.foundation.errors import AlreadyExists, NotFound, RuntimeUnusable, Unimplemented
+from atolld.foundation.ids import SandboxId, SnapshotId, new_sandbox_id
 from atolld.node.capacity import CapacityBook
+from atolld.node.changing import Changer
+from atolld.node.instance import Instance, result_of
 from atolld.node.interface import (
     After,
     Claim,
@@ -36,40 +37,25 @@ from atolld.node.interface import (
     NodeCapacity,
     Usage,
 )
+from atolld.node.launching import GuestFactory, Launcher, Way, guest_at
 from atolld.node.logs import read_tail
-from atolld.node.machine import Machine, Prepared
-from atolld.node.phases import Phases
+from atolld.node.machine import Machine
+from atolld.node.recovering import Recoverer, death_of
+from atolld.node.retries import Retries
 from atolld.node.sampler import Sampler
-from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, RuntimeDriver, TaskState, TaskStatus
+from atolld.node.saves_in_use import SavesInUse
+from atolld.node.saving import Saver
+from atolld.runtime.driver import Fingerprint, RuntimeDriver
 
 log = logging.getLogger("atolld.node")
 
-READY_DEADLINE_S = 30.0
-# Before each new try to remove what could not be removed; the last one is repeated.
-RETRY_PAUSES_S = (0.5, 2.0, 10.0, 30.0)
-AGENT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-
-_SOON = "this node cannot save yet"
-
-GuestFactory = Callable[[str], GuestClient]
-
-
-@dataclass(slots=True)
-class _Instance:
-    """One running sandbox of this node."""
-
-    prepared: Prepared
-    driver: RuntimeDriver
-    handle: Handle
-    resources: Resources
-    watcher: asyncio.Task[None] | None = None
+_NO_ARCHIVES = "this node cannot write or read archives of snapshots yet"
 
 
 class NodeManager:
     """Implements `atolld.node.interface.Node` with drivers and a `Machine`.
 
-    `parallel_launches` bounds how many launches work at once: beyond a few per core they only slow each other down, and
-    the last of fifty is ready sooner when they queue.
+    `parallel_launches`: see `Launcher`.
     """
 
     def __init__(
@@ -81,20 +67,23 @@ class NodeManager:
         clock: Clock,
         agent: Path,
         parallel_launches: int,
-        guest: GuestFactory = GuestClient,
+        guest: GuestFactory = guest_at,
     ) -> None:
         self._drivers = drivers
         self._machine = machine
         self._capacity = capacity
-        self._clock = clock
-        self._agent = agent
-        self._guest = guest
-        self._slots = asyncio.Semaphore(parallel_launches)
-        self._running: dict[SandboxId, _Instance] = {}
-        self._launching: dict[SandboxId, asyncio.Task[Launched]] = {}
-        self._ending: dict[SandboxId, asyncio.Task[None]] = {}
-        self._cleaning: set[asyncio.Task[None]] = set()
+        self._retries = Retries(clock)
+        self._launcher = Launcher(machine, clock, self._retries, agent, guest, parallel_launches)
+        self._saver = Saver(machine, clock, self._retries)
+        self._changer = Changer(machine, clock, guest)
+        self._recoverer = Recoverer(drivers, machine, self._retries)
+        self._in_use = SavesInUse()
         self._sampler = Sampler(clock)
+        self._running: dict[SandboxId, Instance] = {}
+        # By execution: earlier runs of sandboxes, ended but not gone yet.
+        self._leaving: dict[SandboxId, Instance] = {}
+        self._launching: dict[SandboxId, asyncio.Task[Launched]] = {}
+        self._parked: dict[SandboxId, Mapping[str, object]] = {}
         self._on_death: DeathListener | None = None
 
     async def start(self, on_death: DeathListener) -> None:
@@ -113,94 +102,114 @@ class NodeManager:
         fingerprint = await driver.fingerprint()
         if not fingerprint.usable:
             raise RuntimeUnusable(f"runtime {what.runtime!r} cannot be used on this machine: {fingerprint.reason}")
+        execution = what.id if what.source is None else new_sandbox_id()
+        way = Way(what, execution, driver, fingerprint)
+        way.check()
+        self._make_way(what.id)
         memory_free_mib, disk_free_mib = self._machine.free()
-        self._capacity.claim(what.id, what.resources, memory_free_mib, disk_free_mib)
-        task = spawn(self._bring_up(driver, what), name=f"launch-{what.id}", report=False)
-        self._launching[what.id] = task
+        self._capacity.claim(execution, what.resources, memory_free_mib, disk_free_mib)
+        task = self._launching[what.id] = spawn(self._bring_up(way), name=f"launch-{what.id}", report=False)
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if task.cancelled() and not (caller and caller.cancelling()):
-                raise FailedPrecondition(f"sandbox {what.id} was ended while it was starting") from None
-            await cancel_and_wait(task)
-            if not task.cancelled() and task.exception() is None:
-                await self.terminate(what.id)
-            raise
+            ended = f"sandbox {what.id} was ended while it was starting"
+            return await result_of(task, ended, lambda: self.terminate(what.id))
         finally:
             del self._launching[what.id]
-            if what.id not in self._running:
-                self._capacity.give_up(what.id)
+            here = self._running.get(what.id)
+            if here is None or here.execution != execution:
+                self._capacity.give_up(execution)
 
-    async def terminate(self, id: SandboxId, grace_s: float = 0.0) -> None:
+    async def terminate(self, id: SandboxId, grace_s: float = 0.0, *, keep_address: bool = False) -> None:
         """See `Node.terminate`."""
         launching = self._launching.get(id)
         if launching is not None:
             await cancel_and_wait(launching)
-        if id in self._running and id not in self._ending:
-            self._ending[id] = spawn(self._take_down(id, grace_s), name=f"end-{id}", report=False)
-        ending = self._ending.get(id)
-        if ending is not None:
-            await asyncio.shield(ending)
+        instance = self._running.get(id)
+        if instance is None:
+            record = self._parked.pop(id, None)
+            if record is not None and not keep_address:
+                self._machine.unpark(record)
+        elif keep_address or instance.standing:
+            self._parked[id] = instance.prepared.record
+            self._machine.park(instance.prepared.record)
+        leaving = [one for one in self._leaving.values() if one.id == id]
+        await asyncio.gather(*(self._end(one, grace_s) for one in (*leaving, instance) if one is not None))
 
     async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
         """See `Node.recover`."""
         outcome: dict[SandboxId, Death | None] = {}
         for one in known:
-            outcome[one.id] = await self._recover_one(one)
-        keep = frozenset(self._running)
-        for driver in self._drivers.values():
-            if not (await driver.fingerprint()).usable:
+            found = await self._recoverer.take_over(one)
+            if isinstance(found, Death):
+                outcome[one.id] = found
                 continue
-            for id in await driver.list_owned():
-                if id not in keep:
-                    log.info("removing a leftover sandbox", extra={"sandbox_id": id, "runtime": driver.name})
-                    await driver.destroy(driver.handle_for(id, self._machine.driver_directory(id)))
-        await self._machine.sweep(keep)
+            self._capacity.adopt(found.execution, found.resources)
+            self._add(found)
+            outcome[one.id] = None
+        await self._recoverer.clear(frozenset(one.execution for one in self._running.values()))
         return outcome
 
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
-        """See `Node.save`."""
-        raise Unimplemented(_SOON)
+        """See `Node.save`. A caller that goes away leaves a sandbox that goes on, and no save."""
+        instance = self._instance(id)
+        with self._in_use.using(save_id):
+            task = spawn(self._saver.save(instance, save_id, kind, after), name=f"save-{id}", report=False)
+            instance.saves.add(task)
+
+            async def undo() -> None:
+                await self._machine.discard_save(save_id)
+                await self._saver.go_on(instance)
+
+            try:
+                return await result_of(task, f"sandbox {id} was ended while it was saved", undo)
+            finally:
+                instance.saves.discard(task)
 
     async def go_on(self, id: SandboxId) -> None:
         """See `Node.go_on`."""
-        raise Unimplemented(_SOON)
+        await self._saver.go_on(self._instance(id))
 
     async def freeze(self, id: SandboxId) -> None:
         """See `Node.freeze`."""
-        raise Unimplemented(_SOON)
+        await self._changer.freeze(self._instance(id))
 
     async def thaw(self, id: SandboxId) -> None:
         """See `Node.thaw`."""
-        raise Unimplemented(_SOON)
+        await self._changer.thaw(self._instance(id))
 
     async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
         """See `Node.claim`."""
-        raise Unimplemented(_SOON)
+        instance = self._instance(id)
+        await self._changer.claim(instance, old_token, what)
+        self._capacity.adopt(instance.execution, instance.resources)
 
     async def saved(self, save_id: SnapshotId) -> Saved | None:
         """See `Node.saved`."""
-        return None
+        return await self._machine.saved(save_id)
 
     async def discard_save(self, save_id: SnapshotId) -> None:
-        """See `Node.discard_save`."""
+        """See `Node.discard_save`: returns when whoever reads it has ended and it is gone."""
+        with self._in_use.doom(save_id):
+            await self._in_use.until_unused(save_id)
+            await self._machine.discard_save(save_id)
 
     async def sweep_saves(self, keep: Collection[SnapshotId]) -> Sequence[SnapshotId]:
-        """See `Node.sweep_saves`."""
-        return ()
+        """See `Node.sweep_saves`; what is in use stays."""
+        return await self._machine.sweep_saves(frozenset(keep) | self._in_use.ids)
 
     async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
         """See `Node.diff_saves`."""
-        raise Unimplemented(_SOON)
+        with ExitStack() as reading:
+            for save_id in (newer,) if older is None else (older, newer):
+                reading.enter_context(self._in_use.using(save_id))
+            return await self._machine.diff_saves(older, newer, limit)
 
     def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
         """See `Node.export_save`."""
-        raise Unimplemented(_SOON)
+        raise Unimplemented(_NO_ARCHIVES)
 
     async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
         """See `Node.import_save`."""
-        raise Unimplemented(_SOON)
+        raise Unimplemented(_NO_ARCHIVES)
 
     async def usage(self, id: SandboxId) -> Usage:
         """See `Node.usage`."""
@@ -209,7 +218,7 @@ class NodeManager:
 
     async def set_network(self, id: SandboxId, policy: NetworkPolicy) -> None:
         """See `Node.set_network`."""
-        await self._machine.set_network(self._instance(id).prepared, policy)
+        await self._changer.set_network(self._instance(id), policy)
 
     async def logs(self, id: SandboxId, limit_bytes: int) -> bytes:
         """See `Node.logs`."""
@@ -229,9 +238,11 @@ class NodeManager:
 
     async def close(self) -> None:
         """See `Node.close`."""
-        await cancel_and_wait(*self._launching.values())
-        await asyncio.gather(*self._ending.values(), return_exceptions=True)
-        await cancel_and_wait(*self._cleaning, *(one.watcher for one in self._running.values()))
+        instances = (*self._running.values(), *self._leaving.values())
+        await cancel_and_wait(*self._launching.values(), *(task for one in instances for task in one.saves))
+        await asyncio.gather(*(one.ending for one in instances if one.ending), return_exceptions=True)
+        await self._retries.close()
+        await cancel_and_wait(*(one.watcher for one in self._running.values()))
         await self._machine.close()
 
     def _driver(self, runtime: str) -> RuntimeDriver:
@@ -241,177 +252,75 @@ class NodeManager:
             names = ", ".join(sorted(self._drivers))
             raise NotFound(f"there is no runtime {runtime!r}; this machine has: {names}") from None
 
-    def _instance(self, id: SandboxId) -> _Instance:
+    def _instance(self, id: SandboxId) -> Instance:
         try:
             return self._running[id]
         except KeyError:
             raise NotFound(f"sandbox {id} does not run on this node") from None
 
-    async def _bring_up(self, driver: RuntimeDriver, what: Launch) -> Launched:
-        phases = Phases(self._clock)
-        async with self._slots:
-            phases.end("queue")
-            crash_point("launch.before_prepare")
-            overhead = driver.overhead(what.resources)
-            prepared = await self._machine.prepare(what.id, what.layers, what.resources, overhead, what.network)
-            try:
-                phases.end("prepare")
-                crash_point("launch.after_prepare")
-                handle = await driver.create(self._launch_spec(what, prepared))
-                crash_point("launch.after_create")
-                handle = await driver.start(handle)
-                phases.end("start")
-                crash_point("launch.after_start")
-                await self._wait_ready(driver, handle, what, prepared)
-                phases.end("agent")
-                crash_point("launch.after_ready")
-            except BaseException:
-                # Shielded: a cancelled launch must still be taken down in full.
-                await asyncio.shield(spawn(self._discard(driver, prepared), name=f"discard-{what.id}"))
-                raise
-            self._add(what.id, _Instance(prepared, driver, handle, what.resources))
-        return Launched(prepared.address, self._stored(handle, prepared), phases.seconds)
+    def _make_way(self, id: SandboxId) -> None:
+        """Put an earlier run of `id` that is being ended aside; it goes away by itself. Raises AlreadyExists."""
+        before = self._running.get(id)
+        if id in self._launching or (before is not None and not before.condemned):
+            raise AlreadyExists(f"sandbox {id} runs already")
+        if before is not None:
+            del self._running[id]
+            self._leaving[before.execution] = before
+            # Also when somebody is at it just now: that can fail, and is success when it did not.
+            self._retries.later(id, "be cleaned", lambda: self._end(before))
 
-    async def _discard(self, driver: RuntimeDriver, prepared: Prepared) -> None:
-        """Remove what a failed launch made; what cannot be removed now is tried again in the background."""
+    async def _bring_up(self, way: Way) -> Launched:
+        with ExitStack() as reading:
+            if way.what.source is not None:
+                reading.enter_context(self._in_use.using(way.what.source.save_id))
+            instance, phases = await self._launcher.bring_up(way)
+        self._parked.pop(instance.id, None)
+        self._sampler.forget(instance.id)
+        self._add(instance)
+        return Launched(instance.prepared.address, instance.to_stored(), phases.seconds)
 
-        async def remove() -> None:
-            await driver.destroy(driver.handle_for(prepared.id, self._machine.driver_directory(prepared.id)))
-            await self._machine.release(prepared)
+    def _add(self, instance: Instance) -> None:
+        self._running[instance.id] = instance
+        instance.watcher = spawn(self._watch(instance), name=f"watch-{instance.id}")
 
-        try:
-            await remove()
-        except Exception:
-            log.exception("a failed launch cannot be cleaned yet", extra={"sandbox_id": prepared.id})
-            self._retry(prepared.id, remove)
-
-    def _retry(self, id: SandboxId, remove: Callable[[], Awaitable[None]]) -> None:
-        """Try `remove` again until it succeeds: before the next start of the daemon nobody else would."""
-
-        async def go_on() -> None:
-            for pause_s in itertools.chain(RETRY_PAUSES_S, itertools.repeat(RETRY_PAUSES_S[-1])):
-                await self._clock.sleep(pause_s)
-                try:
-                    return await remove()
-                except Exception:
-                    log.exception("a sandbox cannot be cleaned yet", extra={"sandbox_id": id})
-
-        task = spawn(go_on(), name=f"clean-{id}")
-        self._cleaning.add(task)
-        task.add_done_callback(self._cleaning.discard)
-
-    def _launch_spec(self, what: Launch, prepared: Prepared) -> LaunchSpec:
-        return LaunchSpec(
-            id=what.id,
-            rootfs=prepared.rootfs,
-            netns=prepared.netns,
-            agent=self._agent,
-            log=prepared.log,
-            directory=prepared.directory,
-            cgroup=prepared.cgroup,
-            resources=what.resources,
-            hostname=what.hostname,
-            env=AGENT_ENV,
-        )
-
-    async def _wait_ready(self, driver: RuntimeDriver, handle: Handle, what: Launch, prepared: Prepared) -> None:
-        init = GuestInit(
-            access_token=what.agent_token,
-            now=self._clock.now(),
-            sandbox_id=what.id,
-            template_id=what.template_id,
-            hostname=what.hostname,
-            envs=what.envs,
-            pids_max=what.resources.pids_max,
-        )
-        ready = spawn(
-            self._guest(prepared.address).wait_ready(init, READY_DEADLINE_S), name=f"ready-{what.id}", report=False
-        )
-        died = spawn(driver.wait(handle), name=f"early-death-{what.id}", report=False)
-        try:
-            await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
-            if ready.done():
-                await ready
-                return
-            status = await died
-            tail = await asyncio.to_thread(read_tail, prepared.log, 2000)
-            raise Internal(
-                f"the sandbox ended before its agent answered: {status.message or 'no reason given'}",
-                agent_log=tail.decode(errors="replace"),
-            )
-        finally:
-            await cancel_and_wait(*(task for task in (ready, died) if not task.done()))
-
-    def _add(self, id: SandboxId, instance: _Instance) -> None:
-        self._running[id] = instance
-        instance.watcher = spawn(self._watch(id, instance), name=f"watch-{id}")
-
-    async def _watch(self, id: SandboxId, instance: _Instance) -> None:
+    async def _watch(self, instance: Instance) -> None:
+        id = instance.id
         status = await instance.driver.wait(instance.handle)
-        if id in self._ending:
+        if instance.condemned:
             return
-        death = _death(id, status)
+        death = death_of(id, status)
         log.warning("a sandbox died", extra={"sandbox_id": id, "reason": death.reason, "detail": death.message})
         # The watcher itself must not be cancelled by the take-down it causes.
         instance.watcher = None
-        try:
-            await self.terminate(id)
-        except Exception:
-            log.exception("a dead sandbox cannot be cleaned yet", extra={"sandbox_id": id})
-            self._retry(id, lambda: self.terminate(id))
-        if self._on_death is not None:
+        await self._retries.now_or_later(id, "be cleaned", lambda: self._end(instance))
+        replaced = id in self._launching or self._running.get(id, instance) is not instance
+        if self._on_death is not None and not replaced:
             await self._on_death(death)
 
-    async def _take_down(self, id: SandboxId, grace_s: float) -> None:
-        """On failure the sandbox stays known, so that the next `terminate` goes on where this one stopped."""
-        instance = self._running[id]
+    async def _end(self, instance: Instance, grace_s: float = 0.0) -> None:
+        """End one run; callers at once share the work, and one that is gone is success."""
+        if instance.execution not in self._leaving and self._running.get(instance.id) is not instance:
+            return
+        instance.condemned = True
+        if instance.ending is None:
+            instance.ending = spawn(self._take_down(instance, grace_s), name=f"end-{instance.id}", report=False)
+        await asyncio.shield(instance.ending)
+
+    async def _take_down(self, instance: Instance, grace_s: float) -> None:
+        """On failure the sandbox stays known, so that the next try goes on where this one stopped."""
         try:
-            await cancel_and_wait(instance.watcher)
-            if grace_s > 0:
+            await cancel_and_wait(instance.watcher, *instance.saves)
+            # What stands still must not run on: its save is to be the last of it.
+            if grace_s > 0 and not instance.standing:
                 await instance.driver.stop(instance.handle, grace_s)
             crash_point("terminate.before_destroy")
             await instance.driver.destroy(instance.handle)
             crash_point("terminate.after_destroy")
             await self._machine.release(instance.prepared)
             crash_point("terminate.after_release")
-            del self._running[id]
-            self._sampler.forget(id)
-            self._capacity.give_up(id)
+            if self._leaving.pop(instance.execution, None) is None:
+                del self._running[instance.id]
+                self._sampler.forget(instance.id)
+            self._capacity.give_up(instance.execution)
         finally:
-            del self._ending[id]
-
-    async def _recover_one(self, known: Known) -> Death | None:
-        driver = self._drivers.get(known.runtime)
-        if driver is None or known.handle is None:
-            return Death(known.id, EndReason.CRASHED, "the daemon was stopped before the sandbox was up")
-        handle, record = self._parse_stored(known)
-        undo = driver.handle_for(known.id, self._machine.driver_directory(known.id))
-        try:
-            status = await driver.recover(handle)
-            if status.state is TaskState.RUNNING:
-                prepared = await self._machine.adopt(known.id, record, known.network)
-                self._capacity.adopt(known.id, known.resources)
-                self._add(known.id, _Instance(prepared, driver, handle, known.resources))
-                return None
-            death = _death(known.id, status)
-        except AtollError as error:
-            log.error("a sandbox could not be taken over", extra={"sandbox_id": known.id, "detail": error.message})
-            death = Death(known.id, EndReason.CRASHED, f"it could not be taken over: {error.message}")
-        await driver.destroy(undo)
-        return death
-
-    def _parse_stored(self, known: Known) -> tuple[Handle, Mapping[str, object]]:
-        stored = known.handle or {}
-        handle, record = stored.get("driver"), stored.get("machine")
-        if not isinstance(handle, dict) or not isinstance(record, dict):
-            raise Internal(f"the stored handle of sandbox {known.id} is damaged")
-        return Handle.from_json(handle), record
-
-    def _stored(self, handle: Handle, prepared: Prepared) -> dict[str, object]:
-        return {"driver": handle.to_json(), "machine": dict(prepared.record)}
-
-
-def _death(id: SandboxId, status: TaskStatus) -> Death:
-    if status.out_of_memory:
-        return Death(id, EndReason.OUT_OF_MEMORY, status.message or "it used more memory than its limit")
-    return Death(id, EndReason.CRASHED, status.message or "its processes ended by themselves")
+            instance.ending = None

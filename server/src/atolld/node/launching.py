@@ -1,0 +1,181 @@
+"""Bringing one sandbox up, from nothing or from a save; whatever was made is gone when that fails.
+
+Order: surroundings are prepared, the driver creates and starts or restores, the agent answers. Each step can be the
+last thing a killed daemon did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from atolld.core.snapshot import SaveKind
+from atolld.foundation.aio import cancel_and_wait, spawn
+from atolld.foundation.clock import Clock
+from atolld.foundation.crash import crash_point
+from atolld.foundation.errors import FailedPrecondition, Internal
+from atolld.foundation.ids import SandboxId
+from atolld.guest.client import GuestClient, GuestInit
+from atolld.node.instance import Instance, engine_of, machine_record
+from atolld.node.interface import Launch
+from atolld.node.logs import read_tail
+from atolld.node.machine import Machine, Prepared
+from atolld.node.phases import Phases
+from atolld.node.retries import Retries
+from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Power, RuntimeDriver
+
+READY_DEADLINE_S = 30.0
+AGENT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+# Address, and the token that the agent there knows already (None: none yet).
+GuestFactory = Callable[[str, str | None], GuestClient]
+
+
+def guest_at(address: str, token: str | None) -> GuestClient:
+    """The agent of a sandbox."""
+    return GuestClient(address, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one launch is done. `execution`: see `Instance`."""
+
+    what: Launch
+    execution: SandboxId
+    driver: RuntimeDriver
+    fingerprint: Fingerprint
+
+    @property
+    def from_memory(self) -> bool:
+        """Whether it goes on from a saved memory."""
+        return self.what.source is not None and self.what.source.kind is SaveKind.MEMORY
+
+    def check(self) -> None:
+        """Raises FailedPrecondition when the runtime cannot do it."""
+        if self.from_memory and Power.RESTORE in self.fingerprint.missing:
+            raise FailedPrecondition(self.fingerprint.missing[Power.RESTORE])
+
+    def point(self, name: str) -> None:
+        """A crash point: `launch.<name>`, or `resume.<name>` when it starts from a save."""
+        crash_point(f"{'launch' if self.what.source is None else 'resume'}.{name}")
+
+
+class Launcher:
+    """Brings sandboxes up on a machine.
+
+    `parallel` bounds how many launches work at once: beyond a few per core they only slow each other down, and the last
+    of fifty is ready sooner when they queue.
+    """
+
+    def __init__(
+        self, machine: Machine, clock: Clock, retries: Retries, agent: Path, guest: GuestFactory, parallel: int
+    ) -> None:
+        self._machine = machine
+        self._clock = clock
+        self._retries = retries
+        self._agent = agent
+        self._guest = guest
+        self._slots = asyncio.Semaphore(parallel)
+
+    async def bring_up(self, way: Way) -> tuple[Instance, Phases]:
+        """A sandbox whose agent answers, and where the time went. Raises as `Node.launch`."""
+        what, driver = way.what, way.driver
+        phases = Phases(self._clock)
+        async with self._slots:
+            phases.end("queue")
+            layers, memory = what.layers, Path()
+            if what.source is not None:
+                way.point("before_check")
+                engine = engine_of(way.fingerprint) if way.from_memory else None
+                memory = await self._machine.check_save(what.source.save_id, what.source.kind, engine)
+                layers = self._machine.save_layers(what.source.save_id)
+                phases.end("check")
+            way.point("before_prepare")
+            prepared = await self._prepare(way, layers)
+            try:
+                phases.end("prepare")
+                way.point("after_prepare")
+                spec = self._launch_spec(way, prepared)
+                if way.from_memory:
+                    handle = await driver.restore(spec, memory)
+                    way.point("after_restore")
+                else:
+                    handle = await driver.create(spec)
+                    way.point("after_create")
+                    handle = await driver.start(handle)
+                    way.point("after_start")
+                phases.end("restore" if way.from_memory else "start")
+                await self._wait_ready(way, handle, prepared)
+                phases.end("agent")
+                way.point("after_ready")
+            except BaseException:
+                # Shielded: a cancelled launch must still be taken down in full.
+                await asyncio.shield(spawn(self._discard(driver, prepared), name=f"discard-{what.id}"))
+                raise
+        return Instance(what.id, prepared, driver, handle, what.resources, what.network, layers), phases
+
+    async def _prepare(self, way: Way, layers: tuple[Path, ...]) -> Prepared:
+        what = way.what
+        return await self._machine.prepare(
+            way.execution,
+            layers,
+            what.resources,
+            way.driver.overhead(what.resources),
+            what.network,
+            source=None if what.source is None else what.source.save_id,
+            formerly=machine_record(what.formerly),
+        )
+
+    def _launch_spec(self, way: Way, prepared: Prepared) -> LaunchSpec:
+        return LaunchSpec(
+            id=way.execution,
+            rootfs=prepared.rootfs,
+            netns=prepared.netns,
+            agent=self._agent,
+            log=prepared.log,
+            directory=prepared.directory,
+            cgroup=prepared.cgroup,
+            resources=way.what.resources,
+            hostname=way.what.hostname,
+            env=AGENT_ENV,
+        )
+
+    async def _wait_ready(self, way: Way, handle: Handle, prepared: Prepared) -> None:
+        what = way.what
+        init = GuestInit(
+            access_token=what.agent_token,
+            now=self._clock.now(),
+            sandbox_id=what.id,
+            template_id=what.template_id,
+            hostname=what.hostname,
+            envs=what.envs,
+            pids_max=what.resources.pids_max,
+        )
+        known_token = what.source.agent_token if what.source is not None and way.from_memory else None
+        guest = self._guest(prepared.address, known_token)
+        ready = spawn(guest.wait_ready(init, READY_DEADLINE_S), name=f"ready-{what.id}", report=False)
+        died = spawn(way.driver.wait(handle), name=f"early-death-{what.id}", report=False)
+        try:
+            await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                await ready
+                return
+            status = await died
+            tail = await asyncio.to_thread(read_tail, prepared.log, 2000)
+            raise Internal(
+                f"the sandbox ended before its agent answered: {status.message or 'no reason given'}",
+                agent_log=tail.decode(errors="replace"),
+            )
+        finally:
+            await cancel_and_wait(*(task for task in (ready, died) if not task.done()))
+
+    async def _discard(self, driver: RuntimeDriver, prepared: Prepared) -> None:
+        """Remove what a failed launch made; what cannot be removed now is tried again in the background."""
+
+        async def remove() -> None:
+            await driver.destroy(driver.handle_for(prepared.id, self._machine.driver_directory(prepared.id)))
+            await self._machine.release(prepared)
+
+        await self._retries.now_or_later(prepared.id, "be cleaned", remove)

@@ -1,0 +1,119 @@
+"""Writing a save of a running sandbox.
+
+Order: what is dirty is written out while the guest runs; then it is stopped, its memory and disk are put into the save,
+and it goes on unless it shall stand; then come checksums and the name. Each step can be the last thing a killed daemon
+did: a save without a name is removed at the next start, and the guest is let go on.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from atolld.core.snapshot import Saved, SaveKind
+from atolld.foundation.aio import CleanupStack
+from atolld.foundation.clock import Clock
+from atolld.foundation.crash import crash_point
+from atolld.foundation.errors import FailedPrecondition, NotFound
+from atolld.foundation.ids import SnapshotId
+from atolld.node.instance import Instance, engine_of
+from atolld.node.interface import After
+from atolld.node.machine import Machine
+from atolld.node.retries import Retries
+from atolld.runtime.driver import Power, RuntimeDriver
+
+
+class Saver:
+    """Saves sandboxes, one at a time of each."""
+
+    def __init__(self, machine: Machine, clock: Clock, retries: Retries) -> None:
+        self._machine = machine
+        self._clock = clock
+        self._retries = retries
+
+    async def save(self, instance: Instance, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
+        """See `Node.save`."""
+        async with instance.lock, CleanupStack() as undo:
+            instance.check_alive()
+            instance.saves_begun += 1
+            undo.push("guest that stands still", lambda: self._let_go_on(instance))
+            engine, layers = await self._check(instance, kind)
+            await self._machine.settle(instance.prepared)
+            crash_point("save.before_begin")
+            memory = await self._machine.begin_save(save_id)
+            undo.push("save", lambda: self._machine.abandon_save(save_id))
+            crash_point("save.after_begin")
+            started = self._clock.monotonic()
+            await self._stand(instance)
+            crash_point("save.after_suspend")
+            if kind is SaveKind.MEMORY:
+                connected = await self._machine.outside_connections(instance.prepared)
+                await instance.driver.checkpoint(instance.handle, memory, end_connections=connected)
+                crash_point("save.after_checkpoint")
+            await self._machine.save_disk(instance.prepared, save_id)
+            crash_point("save.after_disk")
+            if after is After.GO_ON:
+                await release(instance)
+                crash_point("save.after_go_on")
+            stopped_s = self._clock.monotonic() - started
+            saved = await self._machine.finish_save(save_id, kind, engine, stopped_s, layers)
+            crash_point("save.after_finish")
+            undo.keep()
+            return saved
+
+    async def go_on(self, instance: Instance) -> None:
+        """See `Node.go_on`."""
+        async with instance.lock:
+            instance.check_alive()
+            if instance.standing:
+                await release(instance)
+
+    async def _check(self, instance: Instance, kind: SaveKind) -> tuple[str, tuple[Path, ...]]:
+        """Engine and layers of a save. Raises FailedPrecondition when it cannot be made."""
+        fingerprint = await instance.driver.fingerprint()
+        missing = fingerprint.missing
+        if Power.CHECKPOINT in missing and (kind is SaveKind.MEMORY or Power.FREEZE in missing):
+            raise FailedPrecondition(missing[Power.CHECKPOINT])
+        if instance.layers is None:
+            raise FailedPrecondition(
+                f"sandbox {instance.id} was started by an older version, which did not note its template's layers; "
+                "it cannot be saved"
+            )
+        return engine_of(fingerprint) if kind is SaveKind.MEMORY else "", instance.layers
+
+    async def _stand(self, instance: Instance) -> None:
+        driver, handle = instance.driver, instance.handle
+        # Noted before: after a cancellation it may be either.
+        instance.standing = True
+        if await _stands_frozen(driver):
+            await driver.freeze(handle)
+        else:
+            await driver.suspend(handle)
+            instance.frozen = False
+
+    async def _let_go_on(self, instance: Instance) -> None:
+        this_one = instance.saves_begun
+
+        async def go_on() -> None:
+            # A later save is nobody's business here, and what is being ended needs nothing any more.
+            if instance.saves_begun == this_one and not instance.condemned:
+                with suppress(NotFound):
+                    await release(instance)
+
+        await self._retries.now_or_later(instance.id, "go on", go_on)
+
+
+async def release(instance: Instance) -> None:
+    """Let it go on after a save, also one that was frozen before. Raises NotFound when it is gone, Internal."""
+    driver, handle = instance.driver, instance.handle
+    if instance.frozen or (instance.standing and await _stands_frozen(driver)):
+        await driver.thaw(handle)
+        instance.frozen = False
+    if instance.standing and not await _stands_frozen(driver):
+        await driver.unsuspend(handle)
+    instance.standing = False
+
+
+async def _stands_frozen(driver: RuntimeDriver) -> bool:
+    """Whether a guest of `driver` is stopped for a save by a freeze, for want of anything better."""
+    return Power.CHECKPOINT in (await driver.fingerprint()).missing
