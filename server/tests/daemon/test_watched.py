@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
@@ -23,13 +24,24 @@ def ended() -> list[SandboxId]:
 
 
 @pytest.fixture
+def cuts() -> list[str]:
+    return []
+
+
+@pytest.fixture
 def inner() -> FakeNode:
     return FakeNode(ManualClock())
 
 
 @pytest.fixture
-def node(inner: FakeNode, ended: list[SandboxId]) -> Node:
-    return WatchedNode(inner, ended.append)
+def node(inner: FakeNode, ended: list[SandboxId], cuts: list[str]) -> Node:
+    """`cuts`: "open" when the open connections were noted, "cut" when those were cut."""
+
+    def interrupting(id: SandboxId) -> Callable[[], None]:
+        cuts.append("open")
+        return lambda: cuts.append("cut")
+
+    return WatchedNode(inner, ended.append, interrupting)
 
 
 async def test_a_terminate_is_told(node: Node, ended: list[SandboxId]) -> None:
@@ -63,23 +75,39 @@ async def test_a_death_is_told_first_here_and_then_to_control(
 
 
 @pytest.mark.parametrize("failure", [None, Internal("no")])
-async def test_a_save_is_told_because_it_ends_connections(
-    node: Node, inner: FakeNode, ended: list[SandboxId], failure: Exception | None
+@pytest.mark.parametrize(
+    ("kind", "after", "told"),
+    [
+        (SaveKind.MEMORY, After.GO_ON, ["open", "cut"]),
+        # It stands still, so whatever came in between is of no use either.
+        (SaveKind.MEMORY, After.STAND, ["open", "open", "cut"]),
+        (SaveKind.FILESYSTEM, After.STAND, ["open", "open", "cut"]),
+        (SaveKind.FILESYSTEM, After.GO_ON, []),
+    ],
+)
+async def test_a_save_that_ends_connections_is_told(
+    node: Node,
+    inner: FakeNode,
+    cuts: list[str],
+    kind: SaveKind,
+    after: After,
+    told: list[str],
+    failure: Exception | None,
 ) -> None:
     await node.launch(LAUNCH)
     if failure is not None:
         inner.fail("saving", failure)
     with pytest.raises(Internal) if failure else nullcontext():
-        await node.save(LAUNCH.id, new_snapshot_id(), SaveKind.MEMORY, After.STAND)
-    assert ended == [LAUNCH.id]
+        await node.save(LAUNCH.id, new_snapshot_id(), kind, after)
+    assert cuts == told
 
 
-async def test_a_freeze_is_told_and_a_thaw_is_not(node: Node, ended: list[SandboxId]) -> None:
+async def test_a_freeze_is_told_and_a_thaw_is_not(node: Node, ended: list[SandboxId], cuts: list[str]) -> None:
     await node.launch(LAUNCH)
     await node.freeze(LAUNCH.id)
-    assert ended == [LAUNCH.id]
+    assert cuts == ["open", "cut"]
     await node.thaw(LAUNCH.id)
-    assert ended == [LAUNCH.id]
+    assert cuts == ["open", "cut"] and ended == []
 
 
 async def test_everything_else_passes(node: Node, inner: FakeNode) -> None:

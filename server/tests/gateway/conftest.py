@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import uvicorn
@@ -35,14 +35,30 @@ class FakeEndpoint:
     project_id: ProjectId = ProjectId("mine")
     state: SandboxState = SandboxState.RUNNING
     secure: bool = True
+    auto_resume: bool = True
     allow_public_traffic: bool = True
     traffic_token: str | None = None
     mask_request_host: str | None = None
 
 
 class FakeDirectory:
+    """`woken` is who was asked to be woken; `on_wake` does it: by default the sandbox runs then, where it was."""
+
     def __init__(self) -> None:
         self.endpoints: dict[str, FakeEndpoint] = {}
+        self.woken: list[str] = []
+        self.on_wake: Callable[[str], Awaitable[FakeEndpoint | None]] = self.runs
+
+    async def runs(self, id: str) -> FakeEndpoint | None:
+        endpoint = self.endpoints.get(id)
+        if endpoint is not None:
+            self.endpoints[id] = endpoint = replace(endpoint, state=SandboxState.RUNNING)
+        return endpoint
+
+    async def wake(self, sandbox_id: SandboxId, /) -> FakeEndpoint | None:
+        self.woken.append(sandbox_id)
+        await asyncio.sleep(0)
+        return await self.on_wake(sandbox_id)
 
     def by_token(self, agent_token: str, /) -> SandboxId | None:
         return next((SandboxId(id) for id, one in self.endpoints.items() if one.agent_token == agent_token), None)
@@ -155,7 +171,10 @@ class Client:
 
 @dataclass
 class Edge:
-    """Everything together. `agent(path)` and `port_path(port, path)` are public paths of the sandbox."""
+    """Everything together; `entry` is the ASGI application.
+
+    `agent(path)` and `port_path(port, path)` are public paths of the sandbox.
+    """
 
     gateway: Gateway
     directory: FakeDirectory
@@ -163,6 +182,7 @@ class Edge:
     address: tuple[str, int]
     clients: list[Client] = field(default_factory=list)
     api: list[Scope] = field(default_factory=list)
+    entry: Entry | None = None
 
     async def client(self) -> Client:
         reader, writer = await asyncio.open_connection(*self.address, limit=2**20)
@@ -202,6 +222,7 @@ async def make_edge() -> AsyncIterator[EdgeFactory]:
             await send({"type": "http.response.body", "body": body})
 
         entry = Entry(lambda path: Dialect(api), gateway.serve, is_data_plane, lambda route, status, seconds: None)
+        edge.entry = entry
         config = uvicorn.Config(
             entry,
             http=edge_protocol(render, limits),

@@ -14,8 +14,9 @@ import pytest
 from atolld.core.lifecycle import SandboxState
 from atolld.foundation.errors import AtollError, InvalidArgument, NotFound, PermissionDenied, PortNotOpen
 from atolld.foundation.ids import SandboxId
+from atolld.gateway.directory import ASLEEP
 from atolld.gateway.e2b import admit, preflight, refuse, seen_by_client
-from atolld.gateway.errors import SandboxEnded, UpstreamBroken
+from atolld.gateway.errors import SandboxEnded, SandboxInterrupted, UpstreamBroken
 from atolld.gateway.route import Door, Route
 
 from .conftest import ID, TOKEN, Edge, FakeEndpoint, answer
@@ -47,11 +48,27 @@ def test_who_does_not_pass(token: bytes) -> None:
         admit(route(80), nobody, [(b"e2b-traffic-access-token", token)])
 
 
-@pytest.mark.parametrize("state", [state for state in SandboxState if state is not SandboxState.RUNNING])
-def test_what_does_not_run_is_not_found(state: SandboxState) -> None:
-    for endpoint in (None, replace(OPEN, state=state)):
-        with pytest.raises(NotFound, match="The sandbox was not found"):
-            admit(route(80), endpoint, [])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        None,
+        replace(OPEN, state=SandboxState.CREATING),
+        replace(OPEN, state=SandboxState.STOPPING),
+        replace(OPEN, state=SandboxState.ENDED),
+        replace(OPEN, state=SandboxState.PAUSED, auto_resume=False),
+    ],
+)
+def test_what_neither_runs_nor_is_to_be_woken_is_not_found(endpoint: FakeEndpoint | None) -> None:
+    with pytest.raises(NotFound, match="The sandbox was not found"):
+        admit(route(80), endpoint, [])
+
+
+@pytest.mark.parametrize("state", ASLEEP)
+def test_what_can_be_woken_is_admitted_with_its_traffic_token_only(state: SandboxState) -> None:
+    endpoint = replace(CLOSED, state=state)
+    assert admit(route(80), endpoint, [(b"e2b-traffic-access-token", b"let-me-in")]) is endpoint
+    with pytest.raises(PermissionDenied):
+        admit(route(80), endpoint, [])
 
 
 @pytest.mark.parametrize(
@@ -133,6 +150,9 @@ async def test_the_agents_token_leads_to_it(edge: Edge, token: str, path: str, s
         (UpstreamBroken("x"), None, "The sandbox was not found"),
         (UpstreamBroken("x"), replace(OPEN, state=SandboxState.CREATING), "The sandbox was not found"),
         (UpstreamBroken("x"), OPEN, "The sandbox is running but port is not open"),
+        (UpstreamBroken("x"), replace(OPEN, state=SandboxState.FROZEN), "The sandbox is running but port is not open"),
+        (SandboxInterrupted("saved"), OPEN, "saved"),
+        (SandboxInterrupted("saved"), replace(OPEN, state=SandboxState.PAUSED), "The sandbox was not found"),
         (PermissionDenied("as it was"), None, "as it was"),
     ],
 )

@@ -407,8 +407,10 @@ async def test_who_may_not_pass(edge: Edge, change: Change, key: str, status: in
     assert edge.sandbox.connections == 0
 
 
-@pytest.mark.parametrize("change", [_gone, _moved])
-async def test_a_sandbox_that_ends_while_it_is_dialled_gets_nothing(edge: Edge, change: Change) -> None:
+@pytest.mark.parametrize(("change", "status", "code"), [(_gone, 404, "not_found"), (_moved, 502, "guest_unreachable")])
+async def test_a_sandbox_that_leaves_its_address_while_it_is_dialled_gets_nothing_there(
+    edge: Edge, change: Change, status: int, code: str
+) -> None:
     """Its address may be another sandbox's by then."""
     dial = edge.gateway.pool._dial
 
@@ -420,8 +422,8 @@ async def test_a_sandbox_that_ends_while_it_is_dialled_gets_nothing(edge: Edge, 
     edge.gateway.pool._dial = slow
     client = await edge.client()
     client.request("POST", edge.agent(), "content-length: 6", body=b"secret")
-    status, _, body = await client.response()
-    assert (status, code_of(body)) == (404, "not_found")
+    got, _, body = await client.response()
+    assert (got, code_of(body)) == (status, code)
     await asyncio.wait_for(edge.sandbox.closed.wait(), 5)
     assert edge.sandbox.heads == []
 

@@ -109,6 +109,25 @@ async def test_the_end_of_a_sandbox_cuts_its_own_only(pool: Pool) -> None:
     assert not other.alive
 
 
+async def test_an_interruption_cuts_what_was_open_before_it(pool: Pool) -> None:
+    idle, back, busy, other = [await pool.to_agent(id, END) for id in (ID, ID, ID, OTHER)]
+    pool.give_back(ID, None, used(idle))
+    busy.begin(b"GET", b"")
+    cut = pool.cutter(ID, GuestUnreachable("saved"))
+    assert (idle.alive, busy.alive) == (False, True)
+    pool.give_back(ID, None, used(back))
+    later = await pool.to_agent(ID, END)
+    cut()
+    assert [one.alive for one in (back, busy, later, other)] == [False, False, True, True]
+    with pytest.raises(GuestUnreachable, match="saved"):
+        await busy.response_head()
+    pool.cutter(OTHER, GuestUnreachable("saved"))()
+    assert not other.alive
+    pool.forget(ID)
+    cut()
+    assert not later.alive
+
+
 async def test_an_agent_that_refuses() -> None:
     async def refuse(*_: object) -> UpstreamConnection:
         raise Refused("x")

@@ -24,7 +24,8 @@ class Endpoint:
     """Where a sandbox's agent answers, for whom, and what its ports ask of who comes from outside.
 
     `allow_public_traffic` False: `traffic_token` must be sent to reach a port. `secure` False: the agent's token is put
-    into requests that come without one. `mask_request_host`: see `NetworkPolicy`.
+    into requests that come without one. `mask_request_host`: see `NetworkPolicy`. `address` is empty while it is paused
+    or being resumed. `auto_resume`: whether a request may resume it.
     """
 
     address: str
@@ -35,6 +36,7 @@ class Endpoint:
     traffic_token: str | None = None
     mask_request_host: str | None = None
     secure: bool = True
+    auto_resume: bool = True
 
 
 @dataclass(frozen=True, slots=True)

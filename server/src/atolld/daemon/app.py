@@ -180,8 +180,8 @@ class Daemon:
         templates = Templates(built.templates)
         # The gateway asks control for endpoints, and control's node tells the gateway of ends.
         directory = _LateDirectory()
-        gateway = Gateway(directory, keys, render)
-        node = WatchedNode(built.node, gateway.sandbox_ended)
+        gateway = Gateway(directory, keys, render, clock=clock)
+        node = WatchedNode(built.node, gateway.sandbox_ended, gateway.interrupting)
         sandboxes = Sandboxes(
             store=SqlSandboxes(database), node=node, templates=templates, clock=clock, telemetry=metrics
         )
@@ -240,6 +240,10 @@ class _LateDirectory:
     def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
         """See `atolld.gateway.directory.Directory`."""
         return self.sandboxes.endpoint(sandbox_id)
+
+    async def wake(self, sandbox_id: SandboxId, /) -> Endpoint | None:
+        """See `atolld.gateway.directory.Directory`."""
+        return await self.sandboxes.wake(sandbox_id)
 
 
 def _live(sandboxes: Sandboxes) -> int:

@@ -28,12 +28,21 @@ from atolld.runtime.driver import Fingerprint
 
 
 class WatchedNode:
-    """Passes everything on to `node`; `ended(id)` is called when the connections to a sandbox are of no use any more:
-    it is gone, however that came, was saved or frozen."""
+    """Passes everything on to `node`; `ended(id)` is called when a sandbox is gone, however that came.
 
-    def __init__(self, node: Node, ended: Callable[[SandboxId], None]) -> None:
+    `interrupting(id)` is called when saving or freezing ends the connections to it, and what it returns afterwards:
+    those that were open at the first call are of no use any more, those made in between are.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        ended: Callable[[SandboxId], None],
+        interrupting: Callable[[SandboxId], Callable[[], None]],
+    ) -> None:
         self._node = node
         self._ended = ended
+        self._interrupting = interrupting
 
     async def start(self, on_death: DeathListener) -> None:
         """See `Node.start`."""
@@ -65,11 +74,15 @@ class WatchedNode:
 
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
         """See `Node.save`."""
+        if kind is SaveKind.FILESYSTEM and after is After.GO_ON:
+            return await self._node.save(id, save_id, kind, after)
+        # One that goes on takes new connections long before its save is whole.
+        cut = self._interrupting(id)
         try:
             return await self._node.save(id, save_id, kind, after)
         finally:
             # A save that failed late has ended them as well.
-            self._ended(id)
+            (self._interrupting(id) if after is After.STAND else cut)()
 
     async def go_on(self, id: SandboxId) -> None:
         """See `Node.go_on`."""
@@ -78,7 +91,7 @@ class WatchedNode:
     async def freeze(self, id: SandboxId) -> None:
         """See `Node.freeze`."""
         await self._node.freeze(id)
-        self._ended(id)
+        self._interrupting(id)()
 
     async def thaw(self, id: SandboxId) -> None:
         """See `Node.thaw`."""

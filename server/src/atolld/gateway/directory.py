@@ -10,12 +10,16 @@ from atolld.core.project import Principal
 from atolld.foundation.errors import AtollError
 from atolld.foundation.ids import ProjectId, SandboxId
 
+# The states that `Directory.wake` brings a sandbox back from, or waits for the end of.
+ASLEEP = frozenset({SandboxState.FROZEN, SandboxState.PAUSING, SandboxState.PAUSED, SandboxState.RESUMING})
+
 
 class Endpoint(Protocol):
     """Where a sandbox is reached, and what its ports ask of who comes from outside.
 
-    `address`: its IPv4 address; an agent on another port is told as `address:port`. `secure` False: the agent's token
-    is put into requests that come without one. `allow_public_traffic` False: ports want `traffic_token`.
+    `address`: its IPv4 address; an agent on another port is told as `address:port`. It counts only while the sandbox
+    runs. `auto_resume`: whether requests wake it when it is paused; a frozen one is always woken. `secure` False: the
+    agent's token is put into requests that come without one. `allow_public_traffic` False: ports want `traffic_token`.
     `mask_request_host`: the `Host` that programs on its ports see, `${PORT}` standing for the port.
     """
 
@@ -32,6 +36,9 @@ class Endpoint(Protocol):
     def state(self) -> SandboxState: ...
 
     @property
+    def auto_resume(self) -> bool: ...
+
+    @property
     def secure(self) -> bool: ...
 
     @property
@@ -44,19 +51,35 @@ class Endpoint(Protocol):
     def mask_request_host(self) -> str | None: ...
 
 
+def reachable(endpoint: Endpoint) -> bool:
+    """Whether the sandbox runs, or a request may bring it to that."""
+    if endpoint.state is SandboxState.PAUSED:
+        return endpoint.auto_resume
+    return endpoint.state is SandboxState.RUNNING or endpoint.state in ASLEEP
+
+
 class Directory(Protocol):
-    """Knows every live sandbox, from memory."""
+    """Knows every live sandbox, from memory; those that are frozen or paused are live."""
 
     def by_token(self, agent_token: str, /) -> SandboxId | None:
         """The live sandbox whose agent has this token."""
         ...
 
     def agent_tokens(self) -> Sequence[tuple[SandboxId, str]]:
-        """Every running sandbox's id and its agent's token."""
+        """The id of every sandbox that runs or can be woken, and its agent's token."""
         ...
 
     def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
-        """None when no live sandbox has this id."""
+        """None when no live sandbox has this id, or it has not come up for the first time yet."""
+        ...
+
+    async def wake(self, sandbox_id: SandboxId, /) -> Endpoint | None:
+        """Where it answers once it runs: thawed, or resumed if its policy has auto_resume.
+
+        Waits for a pause or a resume that is under way; one that runs is answered at once. None when it is not live, or
+        paused and not to be woken. Raises what kept it from coming up (Capacity, GuestUnreachable, ...), and
+        DeadlineExceeded when it took too long.
+        """
         ...
 
 

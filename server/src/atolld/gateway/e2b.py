@@ -10,15 +10,23 @@ from dataclasses import dataclass
 from atolld.core.lifecycle import SandboxState
 from atolld.foundation.errors import (
     AtollError,
+    Capacity,
+    Conflict,
+    DeadlineExceeded,
+    FailedPrecondition,
     GuestUnreachable,
     InvalidArgument,
+    LimitExceeded,
     NotFound,
     PermissionDenied,
     PortNotOpen,
+    RuntimeUnusable,
     Unauthenticated,
+    Unavailable,
+    Unimplemented,
 )
-from atolld.gateway.directory import Endpoint
-from atolld.gateway.errors import SandboxEnded
+from atolld.gateway.directory import Endpoint, reachable
+from atolld.gateway.errors import SandboxEnded, SandboxInterrupted
 from atolld.gateway.headers import ANY_ORIGIN, TRAFFIC_TOKEN
 from atolld.gateway.route import Route
 
@@ -29,7 +37,19 @@ _STATUS = {
     NotFound.code: 502,
     GuestUnreachable.code: 502,
     PortNotOpen.code: 502,
+    Capacity.code: 503,
+    Unavailable.code: 503,
+    RuntimeUnusable.code: 503,
+    DeadlineExceeded.code: 504,
+    FailedPrecondition.code: 409,
+    Conflict.code: 409,
+    LimitExceeded.code: 429,
+    Unimplemented.code: 501,
 }
+# Those that waiting may cure.
+_RETRY_AFTER_S = {Capacity.code: 1, Unavailable.code: 1}
+# E2B knows no frozen sandboxes: its clients take them for running ones.
+_SEEN_RUNNING = frozenset({SandboxState.RUNNING, SandboxState.FROZEN})
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -48,11 +68,12 @@ def not_found() -> NotFound:
 
 
 def admit(route: Route, endpoint: Endpoint | None, headers: Iterable[tuple[bytes, bytes]]) -> Endpoint:
-    """The endpoint, if the request may go there; the agent itself looks at its access token.
+    """The endpoint, if the request may go there; the agent itself looks at its access token, once it runs.
 
-    Raises NotFound, or PermissionDenied when a port needs the traffic token and it is missing or wrong.
+    Raises NotFound when the sandbox neither runs nor can be woken, or PermissionDenied when a port needs the traffic
+    token and it is missing or wrong.
     """
-    if endpoint is None or endpoint.state is not SandboxState.RUNNING:
+    if endpoint is None or not reachable(endpoint):
         raise not_found()
     if route.to_agent or endpoint.allow_public_traffic:
         return endpoint
@@ -75,8 +96,10 @@ def seen_by_client(error: AtollError, route: Route | None, endpoint: Endpoint | 
     """
     if not isinstance(error, GuestUnreachable) or route is None:
         return error
-    if isinstance(error, SandboxEnded) or endpoint is None or endpoint.state is not SandboxState.RUNNING:
+    if isinstance(error, SandboxEnded) or endpoint is None or endpoint.state not in _SEEN_RUNNING:
         return not_found()
+    if isinstance(error, SandboxInterrupted):
+        return error
     return PortNotOpen("The sandbox is running but port is not open", port=route.port)
 
 
@@ -93,6 +116,8 @@ def refuse(error: AtollError, sandbox_id: str, request_id: str) -> Answer:
         (b"x-request-id", request_id.encode()),
         *ANY_ORIGIN,
     ]
+    if error.code in _RETRY_AFTER_S:
+        headers.append((b"retry-after", b"%d" % _RETRY_AFTER_S[error.code]))
     return Answer(status, headers, encoded)
 
 

@@ -15,3 +15,7 @@ class UpstreamBroken(GuestUnreachable):
 
 class SandboxEnded(GuestUnreachable):
     """The sandbox ended while it was being talked to."""
+
+
+class SandboxInterrupted(GuestUnreachable):
+    """The sandbox was saved or frozen while it was being talked to, which ends its connections."""

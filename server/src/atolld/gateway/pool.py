@@ -118,6 +118,27 @@ class Pool:
         idle_s = self._idle_s if port is None else self._port_idle_s
         kept.append((connection, asyncio.get_running_loop().call_later(idle_s, connection.abort)))
 
+    def cutter(self, id: SandboxId, why: Exception) -> Callable[[], None]:
+        """What will cut the connections to the sandbox that are open now, telling `why` to who uses them.
+
+        None that is kept now or then is used again.
+        """
+        self._close_all_idle(id)
+        known = self._sandboxes.get(id)
+        now = list(known.all) if known is not None else []
+
+        def cut() -> None:
+            self._close_all_idle(id)
+            for connection in now:
+                connection.abort(why)
+
+        return cut
+
+    def _close_all_idle(self, id: SandboxId) -> None:
+        known = self._sandboxes.get(id)
+        for port in list(known.idle) if known is not None else ():
+            self.close_idle(id, port)
+
     def forget(self, id: SandboxId) -> None:
         """The sandbox has ended: cut every connection to it, also those in use."""
         known = self._sandboxes.pop(id, None)

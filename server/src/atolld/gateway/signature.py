@@ -35,11 +35,15 @@ class Claim:
         hashed.update(token.encode() + self._end)
         return hmac.compare_digest(b"v1_" + b64encode(hashed.digest()).rstrip(b"="), self._signature)
 
+    def over(self, now_s: float) -> bool:
+        """Whether its time had run out at `now_s` (Unix seconds)."""
+        return bool(self._end) and int(self._end[1:]) < int(now_s)
+
 
 def parse(method: str, query: bytes) -> Claim | None:
     """The claim of a request for `/files`, read as the agent reads it; None when it is signed in no known way.
 
-    Whether its time is over is the agent's to say.
+    Of a sandbox that runs, whether its time is over is the agent's to say.
     """
     operation = _OPERATION.get(method)
     values: dict[bytes, bytes] = {}
