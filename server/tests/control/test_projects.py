@@ -30,6 +30,8 @@ async def test_limits_are_kept(world: World) -> None:
         (ProjectLimits(max_cpu=math.nan), "max_cpu"),
         (ProjectLimits(max_cpu=math.inf), "max_cpu"),
         (ProjectLimits(max_memory_mib=-5), "max_memory_mib"),
+        (ProjectLimits(max_snapshots=-1), "max_snapshots"),
+        (ProjectLimits(max_saved_mib=2**31), "max_saved_mib"),
     ],
 )
 async def test_bad_limits(world: World, limits: ProjectLimits, name: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -8,12 +10,18 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from atolld.core.lifecycle import SandboxState
 from atolld.core.network import NetworkPolicy
+from atolld.core.policy import LifecyclePolicy
+from atolld.core.project import ProjectLimits
 from atolld.foundation.errors import FailedPrecondition
 from atolld.storage.database import Database, open_database
 from atolld.storage.migrate import HEAD, KNOWN, MIGRATIONS
+from atolld.storage.projects import SqlProjects
 from atolld.storage.sandboxes import SqlSandboxes
 from atolld.storage.schema import metadata
+
+from .making import pause, resume
 
 
 def test_the_code_knows_every_revision() -> None:
@@ -63,13 +71,7 @@ async def test_an_interrupted_upgrade_leaves_nothing(url: str, monkeypatch: pyte
 
 
 async def test_the_network_policies_of_0001_are_kept(url: str) -> None:
-    old = await _blank(url)
-
-    def make(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+    def fill(connection: Connection) -> None:
         connection.execute(text("INSERT INTO projects (id, name, created_at) VALUES ('p', 'default', 1)"))
         for id, internet in (("on", "true"), ("off", "false")):
             connection.execute(
@@ -81,8 +83,7 @@ async def test_the_network_policies_of_0001_are_kept(url: str) -> None:
             )
             connection.execute(text(f"INSERT INTO sandbox_metadata VALUES ('{id}', 'k', 'v')"))
 
-    await old.write(make)
-    await old.close()
+    await _at(url, "0001", fill)
     database = await open_database(url)
     policies = {row.id: row.spec for row in await SqlSandboxes(database).live()}
     assert {id: (spec.network, spec.secure) for id, spec in policies.items()} == {
@@ -91,6 +92,48 @@ async def test_the_network_policies_of_0001_are_kept(url: str) -> None:
     }
     assert await database.read(lambda c: c.execute(text("SELECT count(*) FROM sandbox_metadata")).scalar()) == 2
     await database.close()
+
+
+async def test_what_ran_under_0002_goes_on(url: str) -> None:
+    def fill(connection: Connection) -> None:
+        for statement in (
+            "INSERT INTO projects (id, name, max_sandboxes, created_at) VALUES ('p', 'default', 5, 1)",
+            "INSERT INTO sandboxes (id, project_id, template_id, template_name, runtime, cpu, memory_mib, disk_mib, "
+            "pids_max, metadata, network, secure, state, agent_token, traffic_token, created_at, listed_at, "
+            "started_at, metered_until) VALUES ('i', 'p', 't', 't', 'gvisor', 1, 1, 1, 1, '{\"k\": \"v\"}', "
+            "'{\"internet\": false}', false, 'running', 'x', 'y', 1, 1, 1, 1)",
+            "INSERT INTO sandbox_metadata VALUES ('i', 'k', 'v')",
+        ):
+            connection.exec_driver_sql(statement)
+
+    await _at(url, "0002", fill)
+    database = await open_database(url)
+    store, projects = SqlSandboxes(database), SqlProjects(database)
+    (row,) = await store.live()
+    assert (row.spec.network, row.spec.secure, row.traffic_token) == (NetworkPolicy(internet=False), False, "y")
+    assert row.spec.lifecycle == LifecyclePolicy()
+    assert (row.save_id, row.pending_save_id, row.head_id, row.paused_at) == (None, None, None, None)
+    assert [project.limits for project in await projects.list()] == [ProjectLimits(max_sandboxes=5)]
+    assert await database.read(lambda c: c.execute(text("SELECT count(*) FROM sandbox_metadata")).scalar()) == 1
+    await pause(database, row)
+    await resume(database, row)
+    assert (await store.get(row.project_id, row.id)).state is SandboxState.RUNNING
+    await database.close()
+
+
+async def _at(url: str, revision: str, fill: Callable[[Connection], None]) -> None:
+    """Leave a database as an older version did, with what `fill` writes."""
+
+    def make(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        fill(connection)
+
+    old = await _blank(url)
+    await old.write(make)
+    await old.close()
 
 
 async def _blank(url: str) -> Database:

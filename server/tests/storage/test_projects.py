@@ -18,7 +18,9 @@ async def test_ensure_keeps_the_first(database: Database) -> None:
     assert await store.list() == [other, first]
 
 
-@pytest.mark.parametrize("limits", [ProjectLimits(5, 0.5, 2**31 - 1), ProjectLimits(), ProjectLimits(max_cpu=0)])
+@pytest.mark.parametrize(
+    "limits", [ProjectLimits(5, 0.5, 2**31 - 1, 7, 2**31 - 1), ProjectLimits(), ProjectLimits(max_cpu=0)]
+)
 async def test_limits(database: Database, project: Project, limits: ProjectLimits) -> None:
     store = SqlProjects(database)
     assert (await store.set_limits(project.id, limits)).limits == limits

@@ -39,6 +39,8 @@ class Projects:
             ("max_sandboxes", limits.max_sandboxes),
             ("max_cpu", limits.max_cpu),
             ("max_memory_mib", limits.max_memory_mib),
+            ("max_snapshots", limits.max_snapshots),
+            ("max_saved_mib", limits.max_saved_mib),
         ):
             # Written so that NaN fails too; the upper bound is what every database can store.
             if value is not None and not 0 <= value < 2**31:

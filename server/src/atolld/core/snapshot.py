@@ -8,9 +8,10 @@ from enum import StrEnum
 
 from atolld.core.sandbox import Resources
 from atolld.foundation.errors import FailedPrecondition, InvalidArgument
-from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, TemplateId
+from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, TemplateId, is_snapshot_id
 
 MAX_NAME = 128
+DEFAULT_TAG = "default"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._/-]*[a-z0-9])?(?::[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)?")
 
 
@@ -132,9 +133,16 @@ def check_snapshot_name(name: str) -> str:
 
     A name that has the form of an id is refused: it could never be found. Raises InvalidArgument.
     """
+    if is_snapshot_id(plain_name(name)):
+        raise InvalidArgument(f"{name!r} has the form of a snapshot's id; use another name")
     if len(name) > MAX_NAME or not _NAME.fullmatch(name) or ".." in name or "//" in name:
         raise InvalidArgument(
             f"{name[:80]!r} is not a valid snapshot name: use 1 to {MAX_NAME} of a-z, 0-9, '.', '_', '-' and '/', "
             "beginning and ending with a letter or digit, and optionally ':' with a tag"
         )
     return name
+
+
+def plain_name(name: str) -> str:
+    """`name` as it is stored and compared: without the tag when that is `default`, which every name without one has."""
+    return name.removesuffix(f":{DEFAULT_TAG}")

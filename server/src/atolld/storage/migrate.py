@@ -12,8 +12,8 @@ from atolld.foundation.errors import FailedPrecondition
 
 T = TypeVar("T")
 
-HEAD = "0002"
-KNOWN = ("0001", HEAD)
+HEAD = "0003"
+KNOWN = ("0001", "0002", HEAD)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -65,6 +65,8 @@ def _limit_columns(limits: ProjectLimits) -> dict[str, float | int | None]:
         "max_sandboxes": limits.max_sandboxes,
         "max_cpu": limits.max_cpu,
         "max_memory_mib": limits.max_memory_mib,
+        "max_snapshots": limits.max_snapshots,
+        "max_saved_mib": limits.max_saved_mib,
     }
 
 

@@ -9,14 +9,24 @@ from sqlalchemy import Row
 from atolld.core.event import Event, EventType
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
+from atolld.core.policy import LifecyclePolicy
+from atolld.core.pool import Pool
 from atolld.core.project import ApiKey, Project, ProjectLimits
 from atolld.core.sandbox import Resources, Sandbox, SandboxSpec
-from atolld.foundation.ids import EventId, KeyId, ProjectId, SandboxId, TemplateId
+from atolld.core.snapshot import Saved, SaveKind, Snapshot, SnapshotRole, SnapshotState, plain_name
+from atolld.foundation.ids import EventId, KeyId, PoolId, ProjectId, SandboxId, SnapshotId, TemplateId
 
 
 def project_from_row(row: Row[Any]) -> Project:
     """A row of `projects`."""
-    return Project(ProjectId(row.id), row.name, ProjectLimits(row.max_sandboxes, row.max_cpu, row.max_memory_mib))
+    limits = ProjectLimits(
+        max_sandboxes=row.max_sandboxes,
+        max_cpu=row.max_cpu,
+        max_memory_mib=row.max_memory_mib,
+        max_snapshots=row.max_snapshots,
+        max_saved_mib=row.max_saved_mib,
+    )
+    return Project(ProjectId(row.id), row.name, limits)
 
 
 def key_from_row(row: Row[Any]) -> ApiKey:
@@ -41,10 +51,7 @@ def sandbox_to_row(sandbox: Sandbox) -> dict[str, object]:
         "template_id": sandbox.template_id,
         "template_name": sandbox.template_name,
         "runtime": spec.runtime,
-        "cpu": spec.resources.cpu,
-        "memory_mib": spec.resources.memory_mib,
-        "disk_mib": spec.resources.disk_mib,
-        "pids_max": spec.resources.pids_max,
+        **resource_columns(spec.resources),
         "timeout_s": spec.timeout_s,
         "metadata": dict(spec.metadata),
         "network": spec.network.to_json(),
@@ -54,6 +61,9 @@ def sandbox_to_row(sandbox: Sandbox) -> dict[str, object]:
         "traffic_token": sandbox.traffic_token,
         "created_at": sandbox.created_at,
         "listed_at": sandbox.created_at,
+        "lifecycle": spec.lifecycle.to_json(),
+        "save_id": sandbox.save_id,
+        "head_id": sandbox.head_id,
     }
 
 
@@ -67,11 +77,12 @@ def sandbox_from_row(row: Row[Any]) -> Sandbox:
         spec=SandboxSpec(
             template=row.template_name,
             runtime=row.runtime,
-            resources=Resources(row.cpu, row.memory_mib, row.disk_mib, row.pids_max),
+            resources=resources_from_row(row),
             timeout_s=row.timeout_s,
             metadata=row.metadata,
             network=NetworkPolicy.from_json(row.network),
             secure=row.secure,
+            lifecycle=LifecyclePolicy.from_json(row.lifecycle),
         ),
         state=SandboxState(row.state),
         created_at=row.created_at,
@@ -84,7 +95,100 @@ def sandbox_from_row(row: Row[Any]) -> Sandbox:
         address=row.address,
         handle=row.handle,
         traffic_token=row.traffic_token,
+        save_id=row.save_id,
+        pending_save_id=row.pending_save_id,
+        head_id=row.head_id,
+        paused_at=row.paused_at,
     )
+
+
+def snapshot_to_row(snapshot: Snapshot) -> dict[str, object]:
+    """The columns of a snapshot that is inserted, in `creating`."""
+    return {
+        "id": snapshot.id,
+        "project_id": snapshot.project_id,
+        "sandbox_id": snapshot.sandbox_id,
+        "parent_id": snapshot.parent_id,
+        "role": snapshot.role.value,
+        "state": SnapshotState.CREATING.value,
+        "kind": snapshot.kind.value,
+        "name": None if snapshot.name is None else plain_name(snapshot.name),
+        "template_id": snapshot.template_id,
+        "template_name": snapshot.template_name,
+        "runtime": snapshot.runtime,
+        **resource_columns(snapshot.resources),
+        "agent_token": snapshot.agent_token,
+        "secure": snapshot.secure,
+        "created_at": snapshot.created_at,
+    }
+
+
+def saved_columns(saved: Saved | None) -> dict[str, object]:
+    """The columns that are known of a whole save; None: those of one that is gone."""
+    if saved is None:
+        return dict.fromkeys(("engine", "memory_bytes", "disk_bytes", "stopped_s", "layers"))
+    return {
+        "kind": saved.kind.value,
+        "engine": saved.engine,
+        "memory_bytes": saved.memory_bytes,
+        "disk_bytes": saved.disk_bytes,
+        "stopped_s": saved.stopped_s,
+        "layers": list(saved.layers),
+    }
+
+
+def snapshot_from_row(row: Row[Any]) -> Snapshot:
+    """A row of `snapshots`."""
+    kind = SaveKind(row.kind)
+    saved = None
+    if row.engine is not None:
+        saved = Saved(kind, row.memory_bytes, row.disk_bytes, row.engine, row.stopped_s, tuple(row.layers))
+    return Snapshot(
+        id=SnapshotId(row.id),
+        project_id=ProjectId(row.project_id),
+        sandbox_id=SandboxId(row.sandbox_id),
+        parent_id=row.parent_id,
+        role=SnapshotRole(row.role),
+        state=SnapshotState(row.state),
+        kind=kind,
+        name=row.name,
+        template_id=TemplateId(row.template_id),
+        template_name=row.template_name,
+        runtime=row.runtime,
+        resources=resources_from_row(row),
+        agent_token=row.agent_token,
+        secure=row.secure,
+        created_at=row.created_at,
+        saved=saved,
+    )
+
+
+def pool_from_row(row: Row[Any]) -> Pool:
+    """A row of `pools`."""
+    return Pool(
+        id=PoolId(row.id),
+        project_id=ProjectId(row.project_id),
+        template=row.template,
+        runtime=row.runtime,
+        resources=resources_from_row(row),
+        ready=row.ready,
+        created_at=row.created_at,
+    )
+
+
+def resource_columns(resources: Resources) -> dict[str, object]:
+    """The columns that tables with resources share."""
+    return {
+        "cpu": resources.cpu,
+        "memory_mib": resources.memory_mib,
+        "disk_mib": resources.disk_mib,
+        "pids_max": resources.pids_max,
+    }
+
+
+def resources_from_row(row: Row[Any]) -> Resources:
+    """A row of any table with resources."""
+    return Resources(row.cpu, row.memory_mib, row.disk_mib, row.pids_max)
 
 
 def event_to_row(event: Event) -> dict[str, object]:

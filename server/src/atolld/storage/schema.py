@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     true,
 )
 
@@ -39,6 +40,8 @@ projects = Table(
     Column("max_sandboxes", Integer),
     Column("max_cpu", Double),
     Column("max_memory_mib", Integer),
+    Column("max_snapshots", Integer),
+    Column("max_saved_mib", Integer),
     Column("created_at", Double, nullable=False),
 )
 
@@ -58,7 +61,7 @@ api_keys = Table(
 
 # `listed_at` orders lists: the start, and until then the creation. `metered_until`: usage is recorded up to there.
 # `seen_at`: the last time the daemon knew it running. The caller's environment variables are not stored: they may be
-# secrets, and the agent that was given them keeps them.
+# secrets, and the agent that was given them keeps them. No foreign keys to `snapshots`: either goes before the other.
 sandboxes = Table(
     "sandboxes",
     metadata,
@@ -89,9 +92,16 @@ sandboxes = Table(
     Column("ended_at", Double),
     Column("end_reason", String(32)),
     Column("end_message", Text),
+    Column("lifecycle", JSON, nullable=False, server_default="{}"),
+    Column("save_id", String(20)),
+    Column("pending_save_id", String(20)),
+    Column("head_id", String(20)),
+    Column("paused_at", Double),
     Index(None, "project_id", "state", "listed_at", "id"),
     Index(None, "project_id", "listed_at", "id"),
     Index(None, "state"),
+    Index(None, "save_id"),
+    Index(None, "head_id"),
 )
 
 sandbox_metadata = Table(
@@ -100,6 +110,61 @@ sandbox_metadata = Table(
     Column("sandbox_id", String(20), ForeignKey("sandboxes.id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(128), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# What `engine` and the columns behind it say is known once the save is whole, and forgotten when its files are gone.
+# `sandbox_id` and `parent_id` may name what is there no more.
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("sandbox_id", String(20), nullable=False),
+    Column("parent_id", String(20)),
+    Column("role", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(128)),
+    Column("template_id", String(64), nullable=False),
+    Column("template_name", String(64), nullable=False),
+    Column("runtime", String(64), nullable=False),
+    Column("cpu", Double, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("disk_mib", Integer, nullable=False),
+    Column("pids_max", Integer, nullable=False),
+    Column("agent_token", String(128), nullable=False),
+    Column("secure", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("engine", String(255)),
+    Column("memory_bytes", BigInteger),
+    Column("disk_bytes", BigInteger),
+    Column("stopped_s", Double),
+    Column("layers", JSON(none_as_null=True)),
+    Index(None, "project_id", "created_at", "id"),
+    Index(None, "project_id", "name"),
+    Index(None, "sandbox_id"),
+    Index(None, "parent_id"),
+    Index(None, "state"),
+)
+
+# `template` may name a snapshot, so it is as long as a snapshot's name.
+pools = Table(
+    "pools",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("template", String(128), nullable=False),
+    Column("runtime", String(64), nullable=False),
+    Column("cpu", Double, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("disk_mib", Integer, nullable=False),
+    Column("pids_max", Integer, nullable=False),
+    Column("ready", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    # Named by hand: the convention's name would be longer than PostgreSQL keeps.
+    UniqueConstraint(
+        "project_id", "template", "runtime", "cpu", "memory_mib", "disk_mib", "pids_max", name="uq_pools_what"
+    ),
 )
 
 # AUTOINCREMENT: a sequence number is never given twice, not even after the newest events were deleted.

@@ -178,6 +178,8 @@ class SandboxStore(Protocol):
     ) -> None:
         """`source` -> ended: the last usage is recorded and secrets are forgotten. Raises Conflict.
 
+        What it resumed from and what was being written of it is `deleting`, unless a user asked for it or another live
+        sandbox resumes from it.
         With reason CREATE_FAILED the idempotency key of the create is free again.
         """
         ...
@@ -200,7 +202,8 @@ class SandboxStore(Protocol):
     async def mark_paused(self, id: SandboxId, saved: Saved, paused_at: float, event: Event) -> None:
         """pausing -> paused: the pending save is ready and is what the sandbox resumes from.
 
-        The save it had before is not needed any more (`deleting`, unless a user asked for that one). Usage is recorded
+        The save it had before is not needed any more (`deleting`, unless a user asked for that one or another live
+        sandbox resumes from it). Usage is recorded
         up to `paused_at`; it has no address and no time to end. Raises Conflict.
         """
         ...
@@ -212,8 +215,9 @@ class SandboxStore(Protocol):
     async def mark_resuming(self, id: SandboxId, source: SandboxState, save_id: SnapshotId | None, now: float) -> None:
         """`source` -> resuming, from `save_id` (a rollback: from any state that may), or from the save it has (None).
 
-        With a rollback the save it had before is `deleting`, unless a user asked for it; usage of one that ran is
-        recorded up to `now`. Raises Conflict.
+        With a rollback the save it had before is let go as by `mark_paused`; usage of one that ran is recorded up to
+        `now`. Raises Conflict, also when the project has no ready `save_id`; LimitExceeded when a paused one is not
+        admitted again.
         """
         ...
 
@@ -237,13 +241,13 @@ class SandboxStore(Protocol):
         ...
 
     async def set_expiry(self, id: SandboxId, *, timeout_s: int | None, expires_at: float | None, event: Event) -> None:
-        """Of a running one. Raises Conflict."""
+        """Of a running or frozen one. Raises Conflict."""
         ...
 
     async def set_network(
         self, id: SandboxId, *, network: NetworkPolicy, traffic_token: str | None, event: Event
     ) -> None:
-        """Of a running one. Raises Conflict."""
+        """Of a running or frozen one. Raises Conflict."""
         ...
 
     async def get(self, project_id: ProjectId, id: SandboxId) -> Sandbox:
@@ -259,11 +263,11 @@ class SandboxStore(Protocol):
         ...
 
     async def seen(self, now: float) -> None:
-        """Record that every running sandbox was known to run at `now`."""
+        """Record that every sandbox that runs, is frozen or is being saved was known to run at `now`."""
         ...
 
     async def meter(self, id: SandboxId, until: float) -> None:
-        """Record the usage of a running sandbox up to `until`."""
+        """Record the usage up to `until` of a sandbox that runs, is frozen or is being saved. Raises Conflict."""
         ...
 
     async def last_seen(self, id: SandboxId) -> float | None:
@@ -313,7 +317,9 @@ class SnapshotStore(Protocol):
 
     async def mark_deleted(self, id: SnapshotId) -> None:
         """deleting -> deleted: its files are gone. The row is removed unless a kept snapshot or a live sandbox has it
-        as parent or head; rows kept only for that go with their last child. Raises Conflict."""
+        as parent or head; rows kept only for that go with their last child. Those of pauses and forks go already with
+        their last but one, which gets their parent: a sandbox that is often paused keeps no row of each time.
+        Raises Conflict."""
         ...
 
     async def get(self, project_id: ProjectId, id_or_name: str) -> Snapshot:
@@ -331,7 +337,8 @@ class SnapshotStore(Protocol):
 
     async def tree(self, project_id: ProjectId, sandbox_id: SandboxId) -> Sequence[Snapshot]:
         """Every snapshot in the sandbox's tree, ancestors and descendants of its own ones included, oldest first;
-        with the deleted ones that still join others (role PAUSE and SNAPSHOT)."""
+        with the deleted ones that have a ready one below them. Saves of forks are left out: what was taken of a fork
+        has as its parent what the fork was made from."""
         ...
 
     async def needed(self) -> set[SnapshotId]:
@@ -343,11 +350,11 @@ class SnapshotStore(Protocol):
         ...
 
     async def interrupted(self) -> Sequence[SnapshotId]:
-        """Those in `creating` that no sandbox in `pausing` waits for: their daemon was stopped."""
+        """For the start of a daemon: those in `creating` that no sandbox in `pausing` waits for, and saves of forks."""
         ...
 
     async def saved_bytes(self, project_id: ProjectId) -> int:
-        """Bytes of all the project's saves that have not been deleted."""
+        """Bytes on disk of all the project's saves; those that are `deleting` count until their files are gone."""
         ...
 
 

@@ -370,12 +370,18 @@ class LimitsView(BaseModel):
     max_sandboxes: int | None
     max_cpu: float | None
     max_memory_mib: int | None
+    max_snapshots: int | None
+    max_saved_mib: int | None
 
     @staticmethod
     def of(limits: ProjectLimits) -> LimitsView:
         """The view of `limits`."""
         return LimitsView(
-            max_sandboxes=limits.max_sandboxes, max_cpu=limits.max_cpu, max_memory_mib=limits.max_memory_mib
+            max_sandboxes=limits.max_sandboxes,
+            max_cpu=limits.max_cpu,
+            max_memory_mib=limits.max_memory_mib,
+            max_snapshots=limits.max_snapshots,
+            max_saved_mib=limits.max_saved_mib,
         )
 
 
