@@ -14,6 +14,7 @@ from atolld.core.snapshot import (
     SnapshotRole,
     SnapshotState,
     check_snapshot_name,
+    check_snapshot_ref,
     plain_name,
     snapshot_transition,
 )
@@ -44,7 +45,7 @@ def test_every_pair(source: SnapshotState, target: SnapshotState) -> None:
     ["a", "0", "a-b_c.d", "team/base", "team/base:v1.2", "a:default", "a" * MAX_NAME, f"{'a' * 126}:v", "s" + "a" * 20],
 )
 def test_names(name: str) -> None:
-    assert check_snapshot_name(name) == name
+    assert check_snapshot_name(name) == name == check_snapshot_ref(name)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,13 @@ def test_names(name: str) -> None:
 def test_bad_names(name: str) -> None:
     with pytest.raises(InvalidArgument):
         check_snapshot_name(name)
+
+
+def test_an_id_is_a_reference_and_no_name() -> None:
+    id = new_snapshot_id()
+    assert check_snapshot_ref(id) == id
+    with pytest.raises(InvalidArgument, match="form of a snapshot's id"):
+        check_snapshot_name(id)
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,7 @@ async def _do(database: Database, verb: str, id: SnapshotId, sandbox: Sandbox) -
 
 
 @pytest.mark.parametrize("role", [R.PAUSE, R.FORK])
-async def test_only_what_users_keep_becomes_the_head(
-    database: Database, sandbox: Sandbox, role: SnapshotRole
-) -> None:
+async def test_only_what_users_keep_becomes_the_head(database: Database, sandbox: Sandbox, role: SnapshotRole) -> None:
     await take(database, sandbox, role)
     assert (await SqlSandboxes(database).get(sandbox.project_id, sandbox.id)).head_id is None
 

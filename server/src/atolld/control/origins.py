@@ -7,7 +7,7 @@ from typing import Protocol
 
 from atolld.control.templates import Templates
 from atolld.core.sandbox import Resources, SandboxSpec
-from atolld.core.snapshot import Snapshot, check_snapshot_name
+from atolld.core.snapshot import Snapshot, check_snapshot_ref
 from atolld.foundation.errors import InvalidArgument, NotFound
 from atolld.foundation.ids import ProjectId
 
@@ -66,8 +66,8 @@ async def resolve_template(templates: Templates, snapshots: SnapshotSource, proj
     Raises InvalidArgument when it can be neither, NotFound when there is neither.
     """
     try:
-        # Every id has the form of a name, and so has every template's name.
-        check_snapshot_name(name)
+        # Every template's name has the form of a snapshot's.
+        check_snapshot_ref(name)
     except InvalidArgument:
         raise InvalidArgument(
             f"template is {name[:80]!r}; the name of a template, or the name or id of a snapshot, is expected"

@@ -135,12 +135,17 @@ def check_snapshot_name(name: str) -> str:
     """
     if is_snapshot_id(plain_name(name)):
         raise InvalidArgument(f"{name!r} has the form of a snapshot's id; use another name")
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or ".." in name or "//" in name:
+    return check_snapshot_ref(name)
+
+
+def check_snapshot_ref(text: str) -> str:
+    """`text` as a snapshot's id or name; every id has the form of a name. Raises InvalidArgument."""
+    if len(text) > MAX_NAME or not _NAME.fullmatch(text) or ".." in text or "//" in text:
         raise InvalidArgument(
-            f"{name[:80]!r} is not a valid snapshot name: use 1 to {MAX_NAME} of a-z, 0-9, '.', '_', '-' and '/', "
+            f"{text[:80]!r} is not a valid snapshot name: use 1 to {MAX_NAME} of a-z, 0-9, '.', '_', '-' and '/', "
             "beginning and ending with a letter or digit, and optionally ':' with a tag"
         )
-    return name
+    return text
 
 
 def plain_name(name: str) -> str:

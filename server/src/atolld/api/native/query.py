@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
-from atolld.core.snapshot import check_snapshot_name
+from atolld.core.snapshot import check_snapshot_ref
 from atolld.foundation.errors import InvalidArgument, NotFound
 from atolld.foundation.ids import PoolId, SandboxId, parse_sandbox_id
 
@@ -22,8 +22,7 @@ def sandbox_id(text: str) -> SandboxId:
 def snapshot_ref(text: str) -> str:
     """`text` as a snapshot's id or name. Raises NotFound: what can be neither names no snapshot."""
     try:
-        # Every id has the form of a name.
-        return check_snapshot_name(text)
+        return check_snapshot_ref(text)
     except InvalidArgument:
         raise NotFound(f"there is no snapshot {text[:80]!r}") from None
 
