@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -107,7 +108,7 @@ async def test_what_is_a_plain_process_cannot_be_saved(node: ProcessNode) -> Non
     for call in (
         node.save(what.id, new_snapshot_id(), SaveKind.FILESYSTEM, After.GO_ON),
         node.freeze(what.id),
-        node.import_save(new_snapshot_id(), node.export_save(new_snapshot_id())),
+        node.import_save(new_snapshot_id(), node.export_save(new_snapshot_id(), {}), AsyncMock()),
     ):
         with pytest.raises(FailedPrecondition, match="ordinary processes"):
             await call

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -125,7 +126,7 @@ async def test_everything_else_passes(node: Node, inner: FakeNode) -> None:
     await node.go_on(LAUNCH.id)
     save, copy = new_snapshot_id(), new_snapshot_id()
     saved = await node.save(LAUNCH.id, save, SaveKind.FILESYSTEM, After.GO_ON)
-    assert await node.saved(save) == saved == await node.import_save(copy, node.export_save(save))
+    assert await node.saved(save) == saved == await node.import_save(copy, node.export_save(save, {}), AsyncMock())
     assert await node.diff_saves(save, copy, 10) == []
     await node.discard_save(save)
     assert await node.sweep_saves([]) == [copy]

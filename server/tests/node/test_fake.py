@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
-from atolld.core.snapshot import SaveKind
+from atolld.core.snapshot import Saved, SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import (
@@ -266,12 +266,19 @@ async def test_archives_and_differences() -> None:
     assert changes == [("/a", "changed", 5), ("/b", "removed", 0), ("/c", "added", 3)]
     assert [one.path for one in await node.diff_saves(None, newer, 1)] == ["/a"]
     there = FakeNode(ManualClock())
-    assert await there.import_save(copy, node.export_save(newer)) == saved
+    seen: list[object] = []
+
+    async def admit(facts: Mapping[str, object], expected: Saved) -> None:
+        seen.append((dict(facts), expected))
+        assert copy not in there.machine.saves
+
+    assert await there.import_save(copy, node.export_save(newer, {"name": "n"}), admit) == saved
+    assert seen == [({"name": "n"}, saved)]
     assert (there.machine.saves[copy].files, there.machine.saves[copy].memory) == (here.files, here.memory)
 
     async def broken() -> AsyncIterator[bytes]:
         yield b"PK"
 
     with pytest.raises(InvalidArgument):
-        await there.import_save(new_snapshot_id(), broken())
+        await there.import_save(new_snapshot_id(), broken(), admit)
     assert list(there.machine.saves) == [copy]

@@ -29,7 +29,7 @@ from atolld.guest.client import GuestClient, GuestInit
 from atolld.host.procs import ProcessIdentity, identify, wait_death
 from atolld.images.templates import Template
 from atolld.node.fake import FakeNode
-from atolld.node.interface import After, Claim, Launch, Launched
+from atolld.node.interface import Admit, After, Claim, Launch, Launched
 from atolld.node.phases import Phases
 from atolld.runtime.driver import Fingerprint, Power
 
@@ -115,7 +115,7 @@ class ProcessNode(FakeNode):
         self._here(id)
         raise FailedPrecondition(CANNOT_SAVE)
 
-    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         """Raises FailedPrecondition: it cannot be done here."""
         raise FailedPrecondition(CANNOT_SAVE)
 

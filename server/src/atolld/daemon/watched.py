@@ -13,6 +13,7 @@ from atolld.core.network import NetworkPolicy
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.node.interface import (
+    Admit,
     After,
     Claim,
     Death,
@@ -117,13 +118,13 @@ class WatchedNode:
         """See `Node.diff_saves`."""
         return await self._node.diff_saves(older, newer, limit)
 
-    def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
+    def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncIterator[bytes]:
         """See `Node.export_save`."""
-        return self._node.export_save(save_id)
+        return self._node.export_save(save_id, facts)
 
-    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         """See `Node.import_save`."""
-        return await self._node.import_save(save_id, stream)
+        return await self._node.import_save(save_id, stream, admit)
 
     async def usage(self, id: SandboxId) -> Usage:
         """See `Node.usage`."""

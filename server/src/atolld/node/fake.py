@@ -23,6 +23,7 @@ from atolld.node.fake_state import FakeSandbox as FakeSandbox
 from atolld.node.fake_state import FakeSave as FakeSave
 from atolld.node.fake_state import collect
 from atolld.node.interface import (
+    Admit,
     After,
     Claim,
     Death,
@@ -245,20 +246,22 @@ class FakeNode:
         await self._step("diff_saves")
         return self.machine.diff(older, newer, limit)
 
-    async def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
+    async def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncIterator[bytes]:
         """See `Node.export_save`."""
         with self._in_use.using(save_id):
             await self._step("export_save")
-            archive = self.machine.whole_save(save_id).to_archive()
+            archive = self.machine.whole_save(save_id).to_archive(facts)
             for at in range(0, len(archive), 64):
                 yield archive[at : at + 64]
 
-    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         """See `Node.import_save`."""
         with self._in_use.using(save_id):
             archive = await collect(stream)
             await self._step("import_save")
-            save = self.machine.saves[save_id] = FakeSave.from_archive(save_id, archive)
+            save, facts = FakeSave.from_archive(save_id, archive)
+            await admit(facts, save.saved)
+            self.machine.saves[save_id] = save
             return save.saved
 
     async def usage(self, id: SandboxId) -> Usage:

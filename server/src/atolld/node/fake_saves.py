@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.errors import AlreadyExists, FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId, SnapshotId
+from atolld.node.interface import Admit
 from atolld.node.machine import Prepared
 
 SAVES = Path("/nonexistent/saves")
@@ -99,6 +101,21 @@ class FakeSaves:
             if save_id is not None:
                 self._whole(save_id)
         return self.differences[:limit]
+
+    async def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+        """Two pieces: the facts and the save's engine."""
+        self._call("export_save", save_id)
+        saved = self._whole(save_id).saved
+        yield json.dumps(dict(facts)).encode() + b"\n"
+        yield saved.engine.encode()
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
+        self._call("import_save", save_id)
+        facts, _, engine = b"".join([piece async for piece in stream]).partition(b"\n")
+        saved = Saved(SaveKind.MEMORY, 1 << 20, 1 << 20, engine.decode(), 0.0, ("digest",))
+        await admit(json.loads(facts), saved)
+        self.saves[save_id] = FakeSave(saved, (), None)
+        return saved
 
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
         return self._whole(save_id).layers

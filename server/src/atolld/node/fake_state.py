@@ -58,10 +58,11 @@ class FakeSave:
     whole: bool = False
     damaged: str | None = None
 
-    def to_archive(self) -> bytes:
-        """All of it as bytes."""
+    def to_archive(self, facts: Mapping[str, object]) -> bytes:
+        """All of it as bytes, with the exporter's facts."""
         saved = self.saved
         content = {
+            "facts": dict(facts),
             "kind": saved.kind,
             "sizes": [saved.memory_bytes, saved.disk_bytes],
             "engine": saved.engine,
@@ -74,8 +75,8 @@ class FakeSave:
         return _ARCHIVE + json.dumps(content).encode()
 
     @staticmethod
-    def from_archive(id: SnapshotId, archive: bytes) -> FakeSave:
-        """What `to_archive` gave, under a new id. Raises InvalidArgument."""
+    def from_archive(id: SnapshotId, archive: bytes) -> tuple[FakeSave, Mapping[str, object]]:
+        """What `to_archive` gave, under a new id, and the facts. Raises InvalidArgument."""
         try:
             if not archive.startswith(_ARCHIVE):
                 raise ValueError("it begins with something else")
@@ -83,7 +84,8 @@ class FakeSave:
             kind, sizes, layers = SaveKind(content["kind"]), content["sizes"], tuple(content["layers"])
             saved = Saved(kind, sizes[0], sizes[1], content["engine"], 0.0, layers)
             files = {path: bytes.fromhex(data) for path, data in content["files"].items()}
-            return FakeSave(id, saved, content["agent_token"], content["envs"], content["memory"], files, whole=True)
+            token, envs, memory = content["agent_token"], content["envs"], content["memory"]
+            return FakeSave(id, saved, token, envs, memory, files, whole=True), content["facts"]
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidArgument(f"this is not an archive of a snapshot: {error}") from error
 

@@ -136,6 +136,9 @@ class NodeCapacity:
 
 DeathListener = Callable[[Death], Awaitable[None]]
 
+# Told of an archive's facts and of the save it would become, before anything of it is stored; what it raises ends that.
+Admit = Callable[[Mapping[str, object], Saved], Awaitable[None]]
+
 
 class Node(Protocol):
     """One machine's running sandboxes."""
@@ -223,16 +226,21 @@ class Node(Protocol):
         """
         ...
 
-    def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
-        """The save as one stream, read-only layers included, for `import_save`. Raises NotFound."""
+    def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncIterator[bytes]:
+        """The save as one signed stream, read-only layers included, for `import_save`.
+
+        `facts` (JSON values): what the importer is to know of it; part of what is signed. Raises NotFound and
+        FailedPrecondition (damaged) before the first byte.
+        """
         ...
 
-    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         """Store what `export_save` gave, on this machine or another, under a new id.
 
-        Raises InvalidArgument when the stream is damaged or not such a stream, PermissionDenied when it was written by
-        a machine that is not trusted, FailedPrecondition when engine or CPU cannot run it, Capacity. Nothing is left
-        then.
+        `admit` is called once, when the sender is known to be trusted and the save to fit this machine.
+        Raises what `admit` raises, InvalidArgument when the stream is damaged or not such a stream, PermissionDenied
+        when it was written by a machine that is not trusted, FailedPrecondition when engine or CPU cannot run it,
+        Capacity. Nothing is left then.
         """
         ...
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.errors import Unimplemented
 from atolld.foundation.ids import SnapshotId
+from atolld.node.interface import Admit
 from atolld.node.machine import Prepared
 
 _NOT_YET = "saving sandboxes is not there yet"
@@ -46,6 +47,13 @@ class LinuxSaves:
         return ()
 
     async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
+        raise Unimplemented(_NOT_YET)
+
+    async def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+        raise Unimplemented(_NOT_YET)
+        yield b""
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         raise Unimplemented(_NOT_YET)
 
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ down, recovered, and in which order) be tested without root.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.ids import SandboxId, SnapshotId
+from atolld.node.interface import Admit
 from atolld.runtime.driver import Overhead
 
 
@@ -190,6 +191,14 @@ class Machine(Protocol):
 
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
         """Roots of the read-only layers below the save's disk on this machine, lowest first. Raises NotFound."""
+        ...
+
+    def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+        """See `Node.export_save`."""
+        ...
+
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
+        """See `Node.import_save`; the engine is for `admit` to judge."""
         ...
 
     def driver_directory(self, id: SandboxId) -> Path:

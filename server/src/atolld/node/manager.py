@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 
 from atolld.core.network import NetworkPolicy
@@ -21,12 +21,13 @@ from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import AlreadyExists, NotFound, RuntimeUnusable, Unimplemented
+from atolld.foundation.errors import AlreadyExists, FailedPrecondition, NotFound, RuntimeUnusable
 from atolld.foundation.ids import SandboxId, SnapshotId, new_sandbox_id
 from atolld.node.capacity import CapacityBook
 from atolld.node.changing import Changer
-from atolld.node.instance import Instance, result_of
+from atolld.node.instance import Instance, engine_of, result_of
 from atolld.node.interface import (
+    Admit,
     After,
     Claim,
     Death,
@@ -48,8 +49,6 @@ from atolld.node.saving import Saver
 from atolld.runtime.driver import Fingerprint, RuntimeDriver
 
 log = logging.getLogger("atolld.node")
-
-_NO_ARCHIVES = "this node cannot write or read archives of snapshots yet"
 
 
 class NodeManager:
@@ -203,13 +202,27 @@ class NodeManager:
                 reading.enter_context(self._in_use.using(save_id))
             return await self._machine.diff_saves(older, newer, limit)
 
-    def export_save(self, save_id: SnapshotId) -> AsyncIterator[bytes]:
+    async def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
         """See `Node.export_save`."""
-        raise Unimplemented(_NO_ARCHIVES)
+        with self._in_use.using(save_id):
+            async with aclosing(self._machine.export_save(save_id, facts)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
-    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes]) -> Saved:
+    async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         """See `Node.import_save`."""
-        raise Unimplemented(_NO_ARCHIVES)
+        engines = {engine_of(found) for found in (await self.fingerprints()).values() if found.usable}
+
+        async def judge(facts: Mapping[str, object], saved: Saved) -> None:
+            if saved.kind is SaveKind.MEMORY and saved.engine not in engines:
+                raise FailedPrecondition(
+                    f"the memory in the archive was written by {saved.engine}, which alone can read it; this machine "
+                    f"has {', '.join(sorted(engines)) or 'no runtime'}"
+                )
+            await admit(facts, saved)
+
+        with self._in_use.using(save_id):
+            return await self._machine.import_save(save_id, stream, judge)
 
     async def usage(self, id: SandboxId) -> Usage:
         """See `Node.usage`."""
