@@ -109,6 +109,32 @@ def test_v2_use_is_read(tmp_path: Path) -> None:
     assert (stats.oom_kills, stats.memory_peak_bytes) == (2, 1000)
 
 
+@pytest.mark.parametrize(("events", "frozen"), [("populated 1\nfrozen 1\n", True), ("populated 1\nfrozen 0\n", False)])
+def test_v2_frozen_is_what_the_kernel_says(events: str, frozen: bool, tmp_path: Path) -> None:
+    cgroups = made_up_v2(tmp_path)
+    (tmp_path / "at/i1/cgroup.events").write_text(events)
+    assert cgroups.is_frozen("i1") is frozen
+
+
+@pytest.mark.parametrize(("state", "frozen"), [("FROZEN\n", True), ("FREEZING\n", False), ("THAWED\n", False)])
+def test_v1_frozen_is_what_the_kernel_says(state: str, frozen: bool, tmp_path: Path) -> None:
+    cgroups = made_up_v1(tmp_path)
+    (tmp_path / "freezer/at/i1/freezer.state").write_text(state)
+    assert cgroups.is_frozen("i1") is frozen
+    assert not cgroups.is_frozen("i2"), "a group that is gone"
+
+
+async def test_what_does_not_stop_is_named_and_thawed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atolld.host.cgroups._FREEZE_TRIES", 1)
+    cgroups = made_up_v2(tmp_path)
+    (tmp_path / "at/i1/cgroup.freeze").write_text("0")
+    (tmp_path / "at/i1/cgroup.events").write_text("frozen 0\n")
+    (tmp_path / "at/i1/cgroup.procs").write_text("17\n")
+    with pytest.raises(TimeoutError, match=r"\[17\] of /at/i1 cannot be stopped"):
+        await cgroups.freeze("i1")
+    assert (tmp_path / "at/i1/cgroup.freeze").read_text() == "0"
+
+
 def test_bounds_of_a_sandbox_plus_its_runtimes_own_needs() -> None:
     limits = CgroupLimits.of(Resources(cpu=2, memory_mib=512, pids_max=64), extra_memory_mib=64, extra_pids=36)
     assert limits == CgroupLimits(cpu=2, memory_bytes=576 * MIB, pids_max=100)
@@ -196,14 +222,17 @@ async def test_frozen_processes_stand_still_and_can_be_killed(
         cgroups, "i1", "import time\nn = 0\nwhile True: print(n, flush=True); n += 1; time.sleep(0.001)", start_python
     )
     process.line()
-    cgroups.freeze("i1")
-    await asyncio.sleep(0.05)
+    await cgroups.freeze("i1")
+    await cgroups.freeze("i1")
+    assert cgroups.is_frozen("i1")
     first = cgroups.stats("i1").cpu_usec
     await asyncio.sleep(0.1)
     assert cgroups.stats("i1").cpu_usec - first < 1000
-    cgroups.thaw("i1")
+    for _ in range(2):
+        cgroups.thaw("i1")
+    assert not cgroups.is_frozen("i1")
     await eventually(lambda: cgroups.stats("i1").cpu_usec > first)
-    cgroups.freeze("i1")
+    await cgroups.freeze("i1")
     await cgroups.destroy("i1")
     assert process.popen.wait() == -9
     await cgroups.remove_all()

@@ -29,6 +29,8 @@ _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
 _KILL_TRIES = 400
 _KILL_PAUSE_S = 0.005
+_FREEZE_TRIES = 1000
+_FREEZE_PAUSE_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,37 @@ class Cgroups:
         except FileNotFoundError:
             return 0
 
-    def freeze(self, id: str) -> None:
-        """Stop every process of the group where it is; returns before all have stopped. Raises OSError."""
+    async def freeze(self, id: str) -> None:
+        """Stop every process of the group where it is, and return when all have stopped; frozen is success.
+
+        Raises FileNotFoundError when the group is gone, TimeoutError when something does not stop within two seconds
+        (it hangs in the kernel), OSError. Then, and when the caller is cancelled, the group is thawed again.
+        """
         self._set_frozen(id, True)
+        try:
+            for _ in range(_FREEZE_TRIES):
+                if self.is_frozen(id):
+                    return
+                await asyncio.sleep(_FREEZE_PAUSE_S)
+        except BaseException:
+            self._thaw_if_there(id)
+            raise
+        self._thaw_if_there(id)
+        raise TimeoutError(f"processes {sorted(self.pids(id))} of {self.path(id)} cannot be stopped")
 
     def thaw(self, id: str) -> None:
-        """Let a frozen group run on. Raises OSError."""
+        """Let a frozen group run on; not frozen is success. Raises FileNotFoundError when it is gone, OSError."""
         self._set_frozen(id, False)
+
+    def is_frozen(self, id: str) -> bool:
+        """Whether every process of the group stands still by `freeze`; False while some still run, or it is gone."""
+        try:
+            if self.layout.mode is CgroupMode.V2:
+                return _keyed(self._read(id, "cpu", "cgroup.events")).get("frozen") == 1
+            # FREEZING until the last has stopped; only this file's reading moves it on.
+            return self._read(id, "freezer", "freezer.state").strip() == "FROZEN"
+        except FileNotFoundError:
+            return False
 
     async def kill(self, id: str) -> None:
         """Kill every process of the group and wait until none is left; gone is success.
@@ -193,6 +219,10 @@ class Cgroups:
         else:
             self._write(id, "freezer", "freezer.state", "FROZEN" if frozen else "THAWED")
 
+    def _thaw_if_there(self, id: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._set_frozen(id, False)
+
     def _kill_once(self, id: str, pids: set[int]) -> None:
         if self.layout.mode is CgroupMode.V2:
             with contextlib.suppress(FileNotFoundError):  # kernels before 5.14 lack the file
@@ -205,8 +235,7 @@ class Cgroups:
             for pid in self.pids(id) or pids:
                 _kill_member(pid, self.path(id))
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                self._set_frozen(id, False)
+            self._thaw_if_there(id)
 
     def _stats_v1(self, id: str) -> CgroupStats:
         memory = _keyed(self._read(id, "memory", "memory.stat"))
