@@ -75,6 +75,15 @@ def test_v1_limits_are_written_to_their_files(tmp_path: Path) -> None:
     assert (tmp_path / "pids/at/i1/pids.max").read_text() == "100"
 
 
+@pytest.mark.parametrize("made_up", [made_up_v1, made_up_v2])
+def test_limits_read_back(made_up: Callable[[Path], Cgroups], tmp_path: Path) -> None:
+    cgroups = made_up(tmp_path)
+    cgroups.create("i1", LIMITS)
+    assert cgroups.limits("i1") == LIMITS
+    with pytest.raises(FileNotFoundError):
+        cgroups.limits("i2")
+
+
 def test_a_kernel_without_swap_accounting_is_no_failure(tmp_path: Path) -> None:
     cgroups = made_up_v1(tmp_path)
     (tmp_path / "memory/at/i1/memory.memsw.limit_in_bytes").unlink()
@@ -210,6 +219,7 @@ async def test_limits_grow_and_shrink_while_it_runs(cgroups: Cgroups) -> None:
     for memory in (256, 32, 128):
         cgroups.set_limits("i1", CgroupLimits(0.5, memory * MIB, 10))
         assert cgroups.stats("i1").memory_limit_bytes == memory * MIB
+        assert cgroups.limits("i1") == CgroupLimits(0.5, memory * MIB, 10)
     await cgroups.remove_all()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from atolld.foundation.aio import spawn
 from atolld.foundation.errors import DeadlineExceeded
 from atolld.host import procs
-from atolld.runtime.commands import Command, run_command, tail
+from atolld.runtime.commands import Command, run_command, run_to_its_end, tail
 from atolld.runtime.refuse import membarrier_filter
 
 
@@ -64,6 +65,17 @@ async def test_cancelled_is_killed(tmp_path: Path) -> None:
     await _gone(pid)
 
 
+async def test_one_that_must_not_be_cut_off_ends_first(tmp_path: Path) -> None:
+    line = f"echo $$; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; echo done"
+    task = spawn(run_to_its_end(sh(line, tmp_path / "out"), 60), name="test", report=False)
+    await asyncio.to_thread(_first_line, tmp_path / "out")
+    task.cancel()
+    (tmp_path / "go").touch()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (tmp_path / "out").read_text().endswith("done\n")
+
+
 async def test_missing_program(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await run_command(Command(["/no/such/program"], tmp_path / "out"), 10)
@@ -82,6 +94,17 @@ async def test_cover_is_for_the_command_only(tmp_path: Path) -> None:
     assert await run_command(covered, 10) == 0
     assert (tmp_path / "out").read_text() == ""
     assert os.listdir("/proc/sys/net")
+
+
+@pytest.mark.real
+async def test_tiny_takes_four_kib_and_is_for_the_command_only(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    line = f"cd {tmp_path}/tiny && head -c 4096 /dev/zero >a; head -c 1 /dev/zero >b; wc -c a b"
+    assert await run_command(replace(sh(line, tmp_path / "out"), tiny=(tmp_path / "tiny",)), 10) == 0
+    text = (tmp_path / "out").read_text()
+    assert "No space left" in text
+    assert "4096 a" in text
+    assert os.listdir(tmp_path / "tiny") == []
 
 
 @pytest.mark.real

@@ -112,6 +112,16 @@ class Cgroups:
             self._write_memory_v1(id, limits.memory_bytes)
         self._write(id, "pids", "pids.max", str(limits.pids_max))
 
+    def limits(self, id: str) -> CgroupLimits:
+        """The limits as they are set now. Raises FileNotFoundError when the group is gone."""
+        if self.layout.mode is CgroupMode.V2:
+            quota, period = self._read(id, "cpu", "cpu.max").split()
+            memory = self._read(id, "memory", "memory.max")
+        else:
+            quota, period = (self._read(id, "cpu", f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+            memory = self._read(id, "memory", "memory.limit_in_bytes")
+        return CgroupLimits(int(quota) / int(period), int(memory), int(self._read(id, "pids", "pids.max")))
+
     def add(self, id: str, pid: int) -> None:
         """Move a process, with all its threads, into the group. Raises OSError (ESRCH when it is gone)."""
         for directory in self.layout.directories(self.path(id)):

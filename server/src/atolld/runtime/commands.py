@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from atolld.foundation.aio import spawn
 from atolld.foundation.errors import DeadlineExceeded
 from atolld.host import syscalls
 from atolld.runtime import refuse
@@ -29,8 +30,9 @@ TAIL_BYTES = 4096
 class Command:
     """One command. `output` takes stdout and stderr (appended, made when missing, never through a symbolic link).
 
-    `cover`: directories over which the command, and only it, sees an empty file system. `seal`: files it and all it
-    starts reach through a read-only mount only, so that not even a descriptor of theirs changes mode or owner.
+    `cover`: directories over which the command, and only it, sees an empty file system. `tiny`: the same, with room for
+    4 KiB; what writes more meets ENOSPC. `seal`: files it and all it starts reach through a read-only mount only, so
+    that not even a descriptor of theirs changes mode or owner. All of these mounts end with the last user of them.
     `filter`: a seccomp program (see `atolld.runtime.refuse`) for it and all it starts.
     """
 
@@ -38,7 +40,21 @@ class Command:
     output: Path
     cover: tuple[Path, ...] = ()
     seal: tuple[Path, ...] = ()
+    tiny: tuple[Path, ...] = ()
     filter: bytes | None = None
+
+
+async def run_to_its_end(command: Command, timeout_s: float) -> int:
+    """As `run_command`, but a caller that is cancelled waits for the end of the command first.
+
+    For commands that must not be cut off, because nobody could tell afterwards what they have done.
+    """
+    work = spawn(run_command(command, timeout_s), name="command", report=False)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 async def run_command(command: Command, timeout_s: float) -> int:
@@ -126,12 +142,14 @@ async def _start(command: Command) -> subprocess.Popen[bytes]:
 
 
 def _spawn(command: Command) -> subprocess.Popen[bytes]:
-    if command.cover or command.seal:
+    if command.cover or command.seal or command.tiny:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         # Slave, not private: what the host unmounts meanwhile must not be kept alive by this copy of its mounts.
         syscalls.mount("none", Path("/"), None, syscalls.MS_REC | syscalls.MS_SLAVE)
         for directory in command.cover:
             syscalls.mount("none", directory, "tmpfs", syscalls.MS_RDONLY, "size=4k")
+        for directory in command.tiny:
+            syscalls.mount("none", directory, "tmpfs", 0, "size=4k")
         for file in command.seal:
             syscalls.mount(str(file), file, None, syscalls.MS_BIND)
             syscalls.mount("none", file, None, syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY)

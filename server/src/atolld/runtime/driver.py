@@ -170,7 +170,8 @@ class RuntimeDriver(Protocol):
 
     async def suspend(self, handle: Handle) -> None:
         """Stop every task of the guest where it is, so that `checkpoint` finds it unchanging. Suspended already is
-        success. Raises NotFound when it is gone, FailedPrecondition when the driver lacks Power.CHECKPOINT, Internal.
+        success; one that is frozen is not frozen any more. Raises NotFound when it is gone, FailedPrecondition when the
+        driver lacks Power.CHECKPOINT, Internal.
         """
         ...
 
@@ -186,8 +187,9 @@ class RuntimeDriver(Protocol):
         Connections within the guest go on.
 
         Raises FailedPrecondition with a sentence for the user when the guest holds something that cannot be saved (it
-        names the file), or when the driver lacks Power.CHECKPOINT; Capacity when the disk is full; Internal. What was
-        written then is worthless.
+        names the file), or when the driver lacks Power.CHECKPOINT; Capacity when the disk is full; NotFound when it is
+        gone; Internal. What was written then is worthless. Nothing is synced to the disk. A caller that is cancelled
+        waits for the end of the writing.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,9 +21,9 @@ TIMEOUT_S = 10.0
 async def kill_sandbox(cgroups: Cgroups, record: Record, program: str, living: ProcessIdentity | None) -> None:
     """Kill `living`, every command of `program` that names the sandbox, and what is in its cgroup.
 
-    Returns when all are gone. Commands first: one that is just starting the sandbox would otherwise put new processes
-    into an emptied cgroup. They are looked for only when the record knows no process: a start that has returned has
-    left none, and reading all of /proc takes 15 microseconds a process.
+    Returns when all are gone, frozen or not. Commands first: one that is just starting the sandbox would otherwise put
+    new processes into an emptied cgroup. They are looked for only when the record knows no process: a start that has
+    returned has left none, and reading all of /proc takes 15 microseconds a process.
 
     Raises Internal when something does not die within 10 s.
     """
@@ -32,6 +33,9 @@ async def kill_sandbox(cgroups: Cgroups, record: Record, program: str, living: P
         victims.add(living)
     for process in victims:
         procs.send_signal(process)
+    # Dead already when they are thawed: no code of theirs runs. A frozen process dies of a signal on cgroup v2 only.
+    with contextlib.suppress(FileNotFoundError):
+        cgroups.thaw(id)
     ended = await asyncio.gather(*(procs.wait_death(process, TIMEOUT_S) for process in victims))
     if not all(ended):
         raise Internal(f"processes of sandbox {id} do not die: {sorted(process.pid for process in victims)}")

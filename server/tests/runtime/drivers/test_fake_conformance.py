@@ -20,6 +20,12 @@ GAPS = {
     "cpu_quota": NOTHING_RUNS,
     "guest_sees_its_memory": NOTHING_RUNS,
     "guest_sees_its_cpus": NOTHING_RUNS,
+    "goes_on_after_a_checkpoint": NOTHING_RUNS,
+    "a_restored_copy_has_the_memory_and_goes_its_own_way": NOTHING_RUNS,
+    "a_restored_guest_is_saved_again": NOTHING_RUNS,
+    "connections_end_and_new_ones_come": NOTHING_RUNS,
+    "an_open_deleted_file_is_named": NOTHING_RUNS,
+    "full_memory_and_little_cpu": NOTHING_RUNS,
     "wait_in_another_process": "a fake world is seen by one process",
     "destroy_after_a_failed_start": "it looks at no network namespace",
 }

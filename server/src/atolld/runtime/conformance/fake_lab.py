@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import mkdtemp
 
 from atolld.core.sandbox import Resources
-from atolld.foundation.errors import Unimplemented
+from atolld.foundation.errors import Capacity, Unimplemented
 from atolld.foundation.ids import new_sandbox_id
 from atolld.runtime.conformance.lab import Ground, GuestAnswer
 from atolld.runtime.driver import Handle, LaunchSpec
-from atolld.runtime.drivers.fake import FakeDriver, FakeWorld, Script
+from atolld.runtime.drivers.fake import FakeDriver, FakeWorld, Script, Verb
 
 
 class FakeLab:
-    """A lab in memory; `directory` is only named, never written to."""
+    """A lab in memory; only checkpoints are written below `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -24,7 +25,9 @@ class FakeLab:
         """See `Lab.driver`."""
         return FakeDriver(self._world, self._script)
 
-    async def prepare(self, resources: Resources | None = None, *, ignores_term: bool = False) -> Ground:
+    async def prepare(
+        self, resources: Resources | None = None, *, ignores_term: bool = False, disk_of: Ground | None = None
+    ) -> Ground:
         """See `Lab.prepare`."""
         self._script.ignores_term = ignores_term
         id = new_sandbox_id()
@@ -41,6 +44,15 @@ class FakeLab:
             hostname=f"box-{id[:6]}",
         )
         return Ground(spec, "192.0.2.1")
+
+    def empty_directory(self) -> Path:
+        """See `Lab.empty_directory`."""
+        return Path(mkdtemp(dir=self._directory))
+
+    def full_directory(self, room_kib: int) -> Path:
+        """See `Lab.full_directory`: the next checkpoint fails, wherever it is written."""
+        self._script.failures = {Verb.CHECKPOINT: [Capacity("the fake disk is full")]}
+        return self.empty_directory()
 
     async def run(self, ground: Ground, command: str, timeout_s: float = 30.0) -> GuestAnswer:
         """See `Lab.run`."""

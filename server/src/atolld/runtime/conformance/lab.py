@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from atolld.core.sandbox import Resources
@@ -32,8 +33,21 @@ class Lab(Protocol):
         """A new driver object that knows nothing of what earlier ones did: a restarted daemon."""
         ...
 
-    async def prepare(self, resources: Resources | None = None, *, ignores_term: bool = False) -> Ground:
-        """New surroundings; `ignores_term`: PID 1 will not end at SIGTERM. Removed when the lab closes."""
+    async def prepare(
+        self, resources: Resources | None = None, *, ignores_term: bool = False, disk_of: Ground | None = None
+    ) -> Ground:
+        """New surroundings; `ignores_term`: PID 1 will not end at SIGTERM. Removed when the lab closes.
+
+        `disk_of`: on a copy of that sandbox's disk as it is now; it is suspended or gone.
+        """
+        ...
+
+    def empty_directory(self) -> Path:
+        """A new directory with room in it, for a checkpoint."""
+        ...
+
+    def full_directory(self, room_kib: int) -> Path:
+        """A new directory with room for `room_kib` KiB; no checkpoint fits into 640."""
         ...
 
     async def run(self, ground: Ground, command: str, timeout_s: float = 30.0) -> GuestAnswer:

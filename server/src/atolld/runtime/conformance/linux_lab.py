@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -17,13 +18,13 @@ from pathlib import Path
 from atolld.core.sandbox import Resources
 from atolld.foundation.aio import CleanupStack
 from atolld.foundation.errors import GuestUnreachable, Internal
-from atolld.foundation.ids import new_sandbox_id
-from atolld.host import mounts, netns
+from atolld.foundation.ids import SandboxId, new_sandbox_id
+from atolld.host import mounts, netns, syscalls
 from atolld.host.addresses import slot_addresses
 from atolld.host.cgroup_layout import read_layout
 from atolld.host.cgroups import CgroupLimits, Cgroups
 from atolld.host.instance import Instance
-from atolld.host.layers import Layers
+from atolld.host.layers import Layer, Layers, frozen
 from atolld.host.rootfs import RootFilesystems
 from atolld.runtime.conformance import guest_client
 from atolld.runtime.conformance.lab import Ground, GuestAnswer
@@ -62,6 +63,7 @@ class LinuxLab:
         name = f"c{secrets.token_hex(3)}"
         instance = Instance.named(name, state_dir=directory / "state", run_dir=directory / "run")
         self.place = Place(instance, Cgroups(instance, read_layout(mounts.read_mounts())), directory / "cache")
+        self._directory = directory
         self._factory = factory
         self._lower = list(layers)[::-1]
         self._layers = Layers(instance)
@@ -92,7 +94,9 @@ class LinuxLab:
         """See `Lab.driver`."""
         return self._factory(self.place)
 
-    async def prepare(self, resources: Resources | None = None, *, ignores_term: bool = False) -> Ground:
+    async def prepare(
+        self, resources: Resources | None = None, *, ignores_term: bool = False, disk_of: Ground | None = None
+    ) -> Ground:
         """See `Lab.prepare`."""
         resources = resources or Resources(disk_mib=256)
         id = new_sandbox_id()
@@ -102,7 +106,7 @@ class LinuxLab:
         self._slot += 1
         namespace = await netns.create(self.place.instance, slot_addresses(_POOL, self._slot % 4096))
         self._undo.push("network namespace", lambda: netns.destroy(namespace))
-        layer = await self._layers.create(id, 256)
+        layer = await self._new_layer(id, disk_of)
         self._undo.push("layer", lambda: self._layers.destroy(layer))
         rootfs = await self._roots.mount(id, self._lower, layer)
         self._undo.push("root file system", lambda: self._roots.unmount(id))
@@ -124,6 +128,24 @@ class LinuxLab:
             env={"ATOLL_TEST_IGNORES_TERM": "1"} if ignores_term else {},
         )
         return Ground(spec, str(namespace.sandbox_ip))
+
+    def empty_directory(self) -> Path:
+        """See `Lab.empty_directory`."""
+        return Path(tempfile.mkdtemp(prefix="image-", dir=self._directory))
+
+    def full_directory(self, room_kib: int) -> Path:
+        """See `Lab.full_directory`."""
+        directory = self.empty_directory()
+        syscalls.mount("none", directory, "tmpfs", 0, f"size={room_kib}k")
+        self._undo.push("full directory", lambda: mounts.detach(directory))
+        return directory
+
+    async def _new_layer(self, id: SandboxId, disk_of: Ground | None) -> Layer:
+        if disk_of is None:
+            return await self._layers.create(id, 256)
+        source = self._layers.get(disk_of.spec.id)
+        async with frozen(source):
+            return await self._layers.clone(source, id)
 
     async def run(self, ground: Ground, command: str, timeout_s: float = 30.0) -> GuestAnswer:
         """See `Lab.run`."""

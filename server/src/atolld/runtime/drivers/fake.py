@@ -5,6 +5,7 @@ For tests of everything above drivers, and for demonstrations on a machine witho
     world = FakeWorld()
     driver = FakeDriver(world, script=Script(delays_s={Verb.START: 0.2}, failures={Verb.START: [Internal("no")]}))
     handle = await driver.start(await driver.create(spec))
+    world.tasks[spec.id].memory["seen"] = 3          # kept by checkpoint and restore
     world.die(spec.id, out_of_memory=True)           # as if the kernel had killed it
 
 The world plays the machine: a second `FakeDriver` on the same world is a restarted daemon and finds what the first one
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -44,6 +46,7 @@ from atolld.runtime.driver import (
 
 NAME = "fake"
 HANDLE_VERSION = 1
+MEMORY_FILE = "memory.json"
 
 
 class Verb(StrEnum):
@@ -58,6 +61,12 @@ class Verb(StrEnum):
     RECOVER = "recover"
     DESTROY = "destroy"
     LIST_OWNED = "list_owned"
+    SUSPEND = "suspend"
+    UNSUSPEND = "unsuspend"
+    CHECKPOINT = "checkpoint"
+    RESTORE = "restore"
+    FREEZE = "freeze"
+    THAW = "thaw"
 
 
 @dataclass
@@ -67,7 +76,8 @@ class Script:
     `delays_s`: seconds each call of a verb takes before anything happens. `failures`: errors raised by the next calls
     of a verb, one each, then no more. `start_anyway`: a failing START leaves the sandbox running, as a command does
     that was cut off after its work. `ignores_term`: guests that a stop has to kill. `dies_after_s`: seconds after the
-    start at which each sandbox ends by itself. `unusable`: the reason the runtime cannot be used at all.
+    start at which each sandbox ends by itself. `unusable`: the reason the runtime cannot be used at all. `missing`:
+    the sentence of each power that it lacks.
     """
 
     delays_s: Mapping[Verb, float] = field(default_factory=dict)
@@ -76,6 +86,7 @@ class Script:
     ignores_term: bool = False
     dies_after_s: float | None = None
     unusable: str | None = None
+    missing: Mapping[Power, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,6 +95,9 @@ class _Task:
     resources: Resources
     pid: int
     status: TaskStatus
+    suspended: bool = False
+    frozen: bool = False
+    memory: dict[str, object] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     stats: TaskStats = TaskStats(cpu_usec=0, memory_bytes=1 << 20, memory_peak_bytes=1 << 20, tasks=1)
 
@@ -122,6 +136,13 @@ class FakeWorld:
         """What `stats` answers from now on. Raises NotFound for one never made."""
         self._task(id).stats = stats
 
+    def running(self, id: SandboxId) -> _Task:
+        """The task of a running sandbox. Raises NotFound when there is none, or it is gone."""
+        task = self._task(id)
+        if task.state is not TaskState.RUNNING:
+            raise NotFound(f"fake sandbox {id} does not run")
+        return task
+
     def _task(self, id: SandboxId) -> _Task:
         try:
             return self.tasks[id]
@@ -150,7 +171,7 @@ class FakeDriver:
 
     async def fingerprint(self) -> Fingerprint:
         reason = self.script.unusable or ""
-        missing = {power: "the fake driver runs nothing" for power in Power}
+        missing = {Power.OWN_KERNEL: "the fake driver runs nothing", **self.script.missing}
         return Fingerprint(self.name, not reason, reason, "1", "none: nothing runs at all", missing)
 
     async def create(self, spec: LaunchSpec) -> Handle:
@@ -172,7 +193,7 @@ class FakeDriver:
             # On the loop's own clock: a demonstration is watched in real time.
             loop = asyncio.get_running_loop()
             loop.call_later(self.script.dies_after_s, self._die_quietly, handle.id)
-        return replace(handle, data={**handle.data, "pid": self.world.tasks[handle.id].pid})
+        return self._running_handle(handle)
 
     async def stop(self, handle: Handle, grace_s: float) -> None:
         await self._play(Verb.STOP, handle.id)
@@ -182,6 +203,45 @@ class FakeDriver:
         if self.script.ignores_term:
             await self._clock.sleep(grace_s)
         self.world.die(handle.id)
+
+    async def suspend(self, handle: Handle) -> None:
+        self._require(Power.CHECKPOINT)
+        await self._play(Verb.SUSPEND, handle.id)
+        self.world.running(handle.id).suspended = True
+
+    async def unsuspend(self, handle: Handle) -> None:
+        await self._play(Verb.UNSUSPEND, handle.id)
+        self.world.running(handle.id).suspended = False
+
+    async def checkpoint(self, handle: Handle, directory: Path, *, end_connections: bool) -> None:
+        self._require(Power.CHECKPOINT)
+        await self._play(Verb.CHECKPOINT, handle.id)
+        task = self.world.running(handle.id)
+        if not task.suspended:
+            raise Internal(f"fake sandbox {handle.id} is to be saved while it runs")
+        saved = {"memory": task.memory, "connections_ended": end_connections}
+        (directory / MEMORY_FILE).write_text(json.dumps(saved))
+
+    async def restore(self, spec: LaunchSpec, directory: Path) -> Handle:
+        self._require(Power.RESTORE)
+        await self._play(Verb.RESTORE, spec.id)
+        try:
+            memory = json.loads((directory / MEMORY_FILE).read_text())["memory"]
+        except (OSError, ValueError, KeyError) as error:
+            raise Internal(f"{directory} holds no fake memory: {error}") from error
+        self.world.add(spec)
+        self.world.run(spec.id)
+        self.world.running(spec.id).memory = memory
+        return self._running_handle(self.handle_for(spec.id, spec.directory))
+
+    async def freeze(self, handle: Handle) -> None:
+        self._require(Power.FREEZE)
+        await self._play(Verb.FREEZE, handle.id)
+        self.world.running(handle.id).frozen = True
+
+    async def thaw(self, handle: Handle) -> None:
+        await self._play(Verb.THAW, handle.id)
+        self.world.running(handle.id).frozen = False
 
     async def inspect(self, handle: Handle) -> TaskStatus:
         await self._play(Verb.INSPECT, handle.id)
@@ -223,6 +283,14 @@ class FakeDriver:
 
     def handle_for(self, id: SandboxId, directory: Path) -> Handle:
         return Handle(self.name, HANDLE_VERSION, id, {"directory": str(directory)})
+
+    def _running_handle(self, handle: Handle) -> Handle:
+        return replace(handle, data={**handle.data, "pid": self.world.tasks[handle.id].pid})
+
+    def _require(self, power: Power) -> None:
+        sentence = self.script.missing.get(power)
+        if sentence is not None:
+            raise FailedPrecondition(sentence)
 
     async def _play(self, verb: Verb, id: SandboxId | None) -> None:
         self.calls.append((verb, id))

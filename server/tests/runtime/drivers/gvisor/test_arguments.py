@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atolld.foundation.ids import SandboxId
 from atolld.runtime.drivers.gvisor.arguments import Runsc
-from atolld.runtime.drivers.gvisor.binary import NEEDED_FLAGS, RunscBinary
+from atolld.runtime.drivers.gvisor.binary import NEEDED_CHECKPOINT_FLAGS, NEEDED_FLAGS, RunscBinary
 
 ID = SandboxId("i0123456789abcdefghi")
 HOME = Path("/d")
@@ -50,6 +51,34 @@ def test_run_with_an_old_binary() -> None:
 def test_flags_are_used_where_known(flag: str, expected: str) -> None:
     assert expected in runsc(flag).run(ID, HOME)
     assert expected not in runsc().run(ID, HOME)
+
+
+def test_restore_is_run_with_an_image() -> None:
+    run, restore = (runsc("directfs").run(ID, HOME), runsc("directfs").restore(ID, HOME, Path("/image")))
+    assert [argument for argument in restore if argument != "--image-path=/image"] == [
+        "restore" if argument == "run" else argument for argument in run
+    ]
+
+
+def test_pause_and_resume() -> None:
+    assert runsc().pause(ID) == ["/r", "--root=/root", "pause", ID]
+    assert runsc().resume(ID) == ["/r", "--root=/root", "resume", ID]
+
+
+@pytest.mark.parametrize(
+    ("known", "direct", "expected"),
+    [
+        (set(), True, []),
+        ({"exclude-committed-zero-pages"}, True, ["--exclude-committed-zero-pages"]),
+        ({"exclude-committed-zero-pages", "direct"}, False, ["--exclude-committed-zero-pages"]),
+        ({"exclude-committed-zero-pages", "direct"}, True, ["--exclude-committed-zero-pages", "--direct"]),
+    ],
+)
+def test_checkpoint(known: set[str], direct: bool, expected: list[str]) -> None:
+    binary = replace(runsc().binary, checkpoint_flags=NEEDED_CHECKPOINT_FLAGS | known)
+    argv = replace(runsc(), binary=binary).checkpoint(ID, Path("/image"), direct=direct)
+    assert argv[2:5] == ["checkpoint", "--leave-running", "--compression=none"]
+    assert argv[5:] == [*expected, "--image-path=/image", ID]
 
 
 def test_kill() -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from atolld.foundation.errors import RuntimeUnusable
-from atolld.runtime.drivers.gvisor.binary import parse_flags, parse_version, read_binary
+from atolld.runtime.drivers.gvisor.binary import (
+    NEEDED_CHECKPOINT_FLAGS,
+    NEEDED_FLAGS,
+    RunscBinary,
+    parse_flags,
+    parse_version,
+    read_binary,
+)
 
 FLAGS = """  -file-access value
     \twhich filesystem validation (default exclusive)
@@ -57,6 +64,19 @@ def test_flag_poor() -> None:
         parse_flags("  -root string\n  -file-access value\n")
 
 
+@pytest.mark.parametrize(
+    ("flags", "checkpoint_flags", "expected"),
+    [
+        ({"net-disconnect-ok"}, NEEDED_CHECKPOINT_FLAGS, True),
+        ({"net-disconnect-ok"}, NEEDED_CHECKPOINT_FLAGS - {"compression"}, False),
+        (set(), NEEDED_CHECKPOINT_FLAGS, False),
+    ],
+)
+def test_can_save(flags: set[str], checkpoint_flags: frozenset[str], expected: bool) -> None:
+    binary = RunscBinary(Path("/r"), "v", "20240729", NEEDED_FLAGS | flags, checkpoint_flags)
+    assert binary.can_save is expected
+
+
 @pytest.mark.parametrize(("script", "reason"), [("exit 3", "status 3"), ("echo nonsense", "no release date")])
 async def test_a_broken_binary(script: str, reason: str, tmp_path: Path) -> None:
     binary = tmp_path / "runsc"
@@ -72,4 +92,6 @@ async def test_the_real_one(tmp_path: Path) -> None:
     found = shutil.which("runsc")
     if found is None:
         pytest.skip("runsc is not installed")
-    assert "platform" in (await read_binary(Path(found), tmp_path)).flags
+    binary = await read_binary(Path(found), tmp_path)
+    assert "platform" in binary.flags
+    assert "image-path" in binary.checkpoint_flags

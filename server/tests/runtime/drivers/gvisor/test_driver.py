@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from atolld.foundation.errors import RuntimeUnusable
+from atolld.foundation.errors import FailedPrecondition, RuntimeUnusable
 from atolld.host.cgroup_layout import CgroupLayout, CgroupMode
 from atolld.host.cgroups import Cgroups
 from atolld.host.instance import Instance
-from atolld.runtime.driver import LaunchSpec
+from atolld.runtime.driver import LaunchSpec, Power
 from atolld.runtime.drivers.gvisor import GvisorDriver, GvisorSettings
-from atolld.runtime.drivers.gvisor.driver import has_sudo, keep_tmp_on_disk
+
+OLD = """#!/bin/sh
+case "$*" in
+--version) echo runsc version 0.0~20221219.0 ;;
+flags) for flag in root network platform file-access log; do echo "  -$flag value"; done ;;
+"help checkpoint") printf '  -image-path string\\n  -leave-running\\n' ;;
+esac
+"""
 
 
-def test_an_empty_tmp_gets_an_entry(tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
-    keep_tmp_on_disk(tmp_path)
-    keep_tmp_on_disk(tmp_path)
-    assert os.listdir(tmp_path / "tmp") == [".X11-unix"]
+def driver_with(binary: Path, directory: Path) -> GvisorDriver:
+    instance = Instance.named("t", state_dir=directory / "s", run_dir=directory / "r")
+    cgroups = Cgroups(instance, CgroupLayout(CgroupMode.V2, {name: directory for name in ("cpu", "memory", "pids")}))
+    return GvisorDriver(GvisorSettings(directory / "root", directory / "cache", binary=binary), cgroups)
 
 
-def test_a_used_tmp_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "tmp/mine").touch()
-    keep_tmp_on_disk(tmp_path)
-    assert os.listdir(tmp_path / "tmp") == ["mine"]
-
-
-def test_no_link_out_of_the_template_is_followed(tmp_path: Path) -> None:
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    root.mkdir()
-    outside.mkdir()
-    (root / "tmp").symlink_to(outside)
-    keep_tmp_on_disk(root)
-    assert os.listdir(outside) == []
-
-
-def test_sudo_is_replaced_only_where_it_is_a_plain_file(tmp_path: Path) -> None:
-    real, linked, merged = tmp_path / "real", tmp_path / "linked", tmp_path / "merged"
-    for root in (real, linked):
-        (root / "usr/bin").mkdir(parents=True)
-    assert not has_sudo(real)
-    (real / "usr/bin/sudo").touch()
-    assert has_sudo(real)
-    (linked / "usr/bin/sudo").symlink_to(real / "usr/bin/sudo")
-    assert not has_sudo(linked)
-    merged.mkdir()
-    (merged / "usr").symlink_to(real / "usr")
-    assert not has_sudo(merged)
+@pytest.mark.real
+async def test_an_old_binary_runs_but_cannot_save(tmp_path: Path, spec: LaunchSpec) -> None:
+    binary = tmp_path / "runsc"
+    binary.write_text(OLD)
+    binary.chmod(0o755)
+    driver = driver_with(binary, tmp_path)
+    fingerprint = await driver.fingerprint()
+    assert fingerprint.usable
+    assert set(fingerprint.missing) == {Power.CHECKPOINT, Power.RESTORE}
+    handle = driver.handle_for(spec.id, tmp_path)
+    for refused in (
+        driver.suspend(handle),
+        driver.checkpoint(handle, tmp_path, end_connections=False),
+        driver.restore(spec, tmp_path),
+    ):
+        with pytest.raises(FailedPrecondition, match="2024-07 or newer"):
+            await refused
 
 
 @pytest.mark.parametrize(
@@ -62,9 +56,7 @@ async def test_unusable_says_why(script: str | None, reason: str, tmp_path: Path
     if script is not None:
         binary.write_text(f"#!/bin/sh\n{script}\n")
         binary.chmod(0o755)
-    instance = Instance.named("t", state_dir=tmp_path / "s", run_dir=tmp_path / "r")
-    cgroups = Cgroups(instance, CgroupLayout(CgroupMode.V2, {name: tmp_path for name in ("cpu", "memory", "pids")}))
-    driver = GvisorDriver(GvisorSettings(tmp_path / "root", tmp_path / "cache", binary=binary), cgroups)
+    driver = driver_with(binary, tmp_path)
     fingerprint = await driver.fingerprint()
     assert not fingerprint.usable
     assert reason in fingerprint.reason

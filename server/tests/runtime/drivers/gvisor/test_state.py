@@ -19,6 +19,8 @@ OTHER = SandboxId("i0123456789abcdefghj")
     [
         ('{"goferPid": 5, "sandbox": {"pid": 6}}', RunscState(6, 5)),
         ('{"goferPid": 0, "sandbox": {"pid": 6}}', RunscState(6, None)),
+        ('{"goferPid": 5, "sandbox": {"pid": 6}, "status": "running"}', RunscState(6, 5)),
+        ('{"goferPid": 5, "sandbox": {"pid": 6}, "status": "paused"}', RunscState(6, 5, paused=True)),
         ('{"sandbox": null}', RunscState(None, None)),
         ('{"goferPid": 5, "san', None),
         ("", None),

@@ -28,6 +28,7 @@ from atolld.foundation.ids import SandboxId
 from atolld.host import procs
 from atolld.host.cgroups import Cgroups
 from atolld.host.procs import ProcessIdentity
+from atolld.runtime import freezing
 from atolld.runtime.commands import Command, run_command, tail
 from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Overhead, Power, TaskState, TaskStats, TaskStatus
 from atolld.runtime.drivers.container import state
@@ -42,6 +43,13 @@ ISOLATION = (
     "container: namespaces, a system call filter and few capabilities on the host's own kernel; weaker than gVisor, "
     "because a fault in the kernel is a way out, and the guest's root is the host's root with its hands tied"
 )
+MISSING = {
+    Power.CHECKPOINT: (
+        "a container cannot be saved with its memory; save its file system only, or create it with the gvisor runtime"
+    ),
+    Power.RESTORE: "a container cannot go on from a saved memory; start from the file system, or use gvisor",
+    Power.OWN_KERNEL: "a container runs on the host's kernel; use the gvisor runtime",
+}
 # The agent itself, and runc's own start inside the cgroup.
 OVERHEAD = Overhead(memory_mib=8, tasks=16)
 # Error of a missing errno in a filter; 1.0 and earlier lack defaultErrnoRet.
@@ -102,8 +110,30 @@ class ContainerDriver:
         process = self._living(record)
         if process is not None and grace_s > 0:
             procs.send_signal(process, signal.SIGTERM)
+            with contextlib.suppress(NotFound):
+                # Standing still it could not obey.
+                freezing.thaw(self._cgroups, record.id)
             await procs.wait_death(process, grace_s)
         await self._kill(record)
+
+    async def suspend(self, handle: Handle) -> None:
+        raise FailedPrecondition(MISSING[Power.CHECKPOINT])
+
+    async def unsuspend(self, handle: Handle) -> None:
+        """Nothing is ever suspended."""
+        self._require_living(handle)
+
+    async def checkpoint(self, handle: Handle, directory: Path, *, end_connections: bool) -> None:
+        raise FailedPrecondition(MISSING[Power.CHECKPOINT])
+
+    async def restore(self, spec: LaunchSpec, directory: Path) -> Handle:
+        raise FailedPrecondition(MISSING[Power.RESTORE])
+
+    async def freeze(self, handle: Handle) -> None:
+        await freezing.freeze(self._cgroups, self._require_living(handle).id)
+
+    async def thaw(self, handle: Handle) -> None:
+        freezing.thaw(self._cgroups, Record.from_handle(handle).id)
 
     async def inspect(self, handle: Handle) -> TaskStatus:
         record = Record.from_handle(handle)
@@ -155,19 +185,19 @@ class ContainerDriver:
         except RuntimeUnusable as error:
             return Fingerprint(NAME, False, error.message, "", ISOLATION)
         self._binary = binary
-        missing = {
-            Power.CHECKPOINT: "containers cannot be saved with their memory; use gVisor",
-            Power.RESTORE: "containers cannot be restored with their memory; use gVisor",
-            Power.FREEZE: "freezing a running sandbox is not built yet",
-            Power.OWN_KERNEL: "a container runs on the host's kernel; use gVisor",
-        }
-        return Fingerprint(NAME, True, "", version, ISOLATION, missing, {"binary": str(binary)})
+        return Fingerprint(NAME, True, "", version, ISOLATION, MISSING, {"binary": str(binary)})
 
     async def _ready(self) -> Path:
         fingerprint = await self.fingerprint()
         if self._binary is None:
             raise RuntimeUnusable(fingerprint.reason)
         return self._binary
+
+    def _require_living(self, handle: Handle) -> Record:
+        record = Record.from_handle(handle)
+        if self._living(record) is None:
+            raise NotFound(f"sandbox {record.id} is gone")
+        return record
 
     def _living(self, record: Record) -> ProcessIdentity | None:
         """PID 1, by the handle or, when the handle was stored before the start, by runc's own state."""

@@ -42,16 +42,44 @@ class Runsc:
 
     def run(self, id: SandboxId, directory: Path) -> list[str]:
         """Create and start in one command, with the bundle in `directory`."""
+        return self._making("run", id, directory)
+
+    def restore(self, id: SandboxId, directory: Path, image: Path) -> list[str]:
+        """As `run`, with the memory that a checkpoint wrote to `image`.
+
+        Read through the page cache: of one image there are often many restores.
+        """
+        return self._making("restore", id, directory, f"--image-path={image}")
+
+    def pause(self, id: SandboxId) -> list[str]:
+        """Stop every task of the guest. Not for one that is paused: runsc refuses that."""
+        return [*self.base(), "pause", id]
+
+    def resume(self, id: SandboxId) -> list[str]:
+        """Undo `pause`. Not for one that is not paused: runsc refuses that."""
+        return [*self.base(), "resume", id]
+
+    def checkpoint(self, id: SandboxId, image: Path, *, direct: bool) -> list[str]:
+        """Write the guest's memory into the directory `image`. `direct`: past the page cache, where runsc can.
+
+        A sandbox of which a checkpoint without `--leave-running` fails is gone.
+        """
+        argv = [*self.base(), "checkpoint", "--leave-running", "--compression=none"]
+        wanted = ["exclude-committed-zero-pages", *(["direct"] if direct else [])]
+        argv += [f"--{flag}" for flag in wanted if flag in self.binary.checkpoint_flags]
+        return [*argv, f"--image-path={image}", id]
+
+    def kill(self, id: SandboxId, directory: Path, signal: str) -> list[str]:
+        """Send `signal` to the guest's PID 1."""
+        return [*self.base(error_log(directory)), "kill", id, signal]
+
+    def _making(self, verb: str, id: SandboxId, directory: Path, *extra: str) -> list[str]:
         argv = self.base(error_log(directory))
         argv += [f"--platform={self.platform}", "--network=sandbox", "--file-access=exclusive"]
         argv += [f"--{flag}={value}" for flag, value in OPTIONAL_FLAGS if self.binary.has(flag)]
         if self.binary.has("panic-log"):
             argv.append(f"--panic-log={panic_log(directory)}")
-        return [*argv, "run", "--detach", f"--bundle={directory}", f"--pid-file={pid_file(directory)}", id]
-
-    def kill(self, id: SandboxId, directory: Path, signal: str) -> list[str]:
-        """Send `signal` to the guest's PID 1."""
-        return [*self.base(error_log(directory)), "kill", id, signal]
+        return [*argv, verb, "--detach", *extra, f"--bundle={directory}", f"--pid-file={pid_file(directory)}", id]
 
 
 def error_log(directory: Path) -> Path:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from atolld.foundation.errors import RuntimeUnusable
 from atolld.runtime.commands import Command, run_command
+from atolld.runtime.refuse import membarrier_filter
 
 # The first release on Debian 12; what is older lacks flags and fixes this driver relies on.
 OLDEST = "20221219"
 # Without these there is no sandbox as we mean it. All others are used where they are known.
 NEEDED_FLAGS = frozenset({"root", "network", "platform", "file-access", "log"})
+NEEDED_CHECKPOINT_FLAGS = frozenset({"image-path", "leave-running", "compression"})
 
 _RELEASE = re.compile(r"(?:release-)?(?:\d+\.\d+~)?(20\d{6})(?:\.\d+)?")
 _FLAG = re.compile(r"^\s+-{1,2}([A-Za-z][A-Za-z0-9_-]*)", re.MULTILINE)
@@ -22,16 +24,28 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RunscBinary:
-    """`version` as the binary says it; `release` its date, `20240729`; `flags` the global flags it knows."""
+    """`version` as the binary says it; `release` its date, `20240729`; `flags` the global flags it knows,
+    `checkpoint_flags` those of its command `checkpoint`.
+    """
 
     path: Path
     version: str
     release: str
     flags: frozenset[str]
+    checkpoint_flags: frozenset[str] = frozenset()
 
     def has(self, flag: str) -> bool:
         """Whether the global flag `flag` (without dashes) is known."""
         return flag in self.flags
+
+    @property
+    def can_save(self) -> bool:
+        """Whether guests can be saved and restored as this driver does it.
+
+        Before 2024 a guest with a connection to the outside cannot be saved at all, and images are always compressed,
+        at a tenth of the speed.
+        """
+        return self.has("net-disconnect-ok") and self.checkpoint_flags >= NEEDED_CHECKPOINT_FLAGS
 
 
 def parse_version(text: str) -> tuple[str, str]:
@@ -66,13 +80,16 @@ async def read_binary(path: Path, scratch: Path) -> RunscBinary:
     """Ask the binary. `scratch`: a directory for its output. Raises RuntimeUnusable with the reason."""
     with tempfile.TemporaryDirectory(prefix="ask-", dir=scratch) as directory:
         version, release = parse_version(await _ask(path, "--version", Path(directory)))
-        return RunscBinary(path, version, release, parse_flags(await _ask(path, "flags", Path(directory))))
+        flags = parse_flags(await _ask(path, "flags", Path(directory)))
+        checkpoint = await _ask(path, "help checkpoint", Path(directory))
+        return RunscBinary(path, version, release, flags, frozenset(_FLAG.findall(checkpoint)))
 
 
 async def _ask(path: Path, question: str, directory: Path) -> str:
     output = directory / question.strip("-")
+    command = Command([str(path), *question.split()], output, filter=membarrier_filter())
     try:
-        code = await run_command(Command([str(path), question], output), _TIMEOUT_S)
+        code = await run_command(command, _TIMEOUT_S)
     except OSError as error:
         raise RuntimeUnusable(f"{path} cannot be run: {error.strerror}") from error
     text = output.read_text(errors="replace")

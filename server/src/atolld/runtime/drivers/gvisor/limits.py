@@ -43,3 +43,8 @@ def running(resources: Resources) -> CgroupLimits:
     """The limits from then on."""
     extra = overhead(resources)
     return CgroupLimits.of(resources, extra_memory_mib=extra.memory_mib, extra_pids=extra.tasks)
+
+
+def loading(resources: Resources) -> CgroupLimits:
+    """The limits while a saved guest's memory is read: all of the memory, and CPU as at the start."""
+    return replace(running(resources), cpu=boot(resources).cpu)

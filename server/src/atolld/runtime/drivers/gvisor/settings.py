@@ -15,7 +15,8 @@ class GvisorSettings:
 
     `cache`: directory for the probe's result, may be shared by instances. `binary`: runsc; None looks in
     /var/cache/atoll/bin and then in PATH. `platform`: forces `systrap`, `ptrace` or `kvm` (still probed); None takes
-    the first of systrap and ptrace that works. `command_timeout_s` bounds every runsc command.
+    the first of systrap and ptrace that works. `command_timeout_s` bounds every runsc command but
+    those that write or read a guest's memory, which `save_timeout_s` bounds.
     """
 
     root: Path
@@ -23,6 +24,7 @@ class GvisorSettings:
     binary: Path | None = None
     platform: str | None = None
     command_timeout_s: float = 60.0
+    save_timeout_s: float = 600.0
     probe_timeout_s: float = 8.0
 
     def find_binary(self) -> Path | None:

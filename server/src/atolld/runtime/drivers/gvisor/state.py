@@ -19,10 +19,14 @@ _SUFFIX = ".state"
 
 @dataclass(frozen=True, slots=True)
 class RunscState:
-    """What a state file tells: host pids of the sentry and of the gofer (None: not started or already gone)."""
+    """What a state file tells: host pids of the sentry and of the gofer (None: not started or already gone).
+
+    `paused`: `runsc pause` has stopped the guest. runsc itself goes by that.
+    """
 
     sandbox_pid: int | None
     gofer_pid: int | None
+    paused: bool = False
 
 
 def state_file(root: Path, id: SandboxId) -> Path:
@@ -37,7 +41,7 @@ def read_state(root: Path, id: SandboxId) -> RunscState | None:
     except (FileNotFoundError, ValueError):
         return None
     sandbox = stored.get("sandbox") or {}
-    return RunscState(_pid(sandbox.get("pid")), _pid(stored.get("goferPid")))
+    return RunscState(_pid(sandbox.get("pid")), _pid(stored.get("goferPid")), stored.get("status") == "paused")
 
 
 def _pid(value: object) -> int | None:

@@ -1,0 +1,102 @@
+"""One runsc command that makes a sandbox run: a new guest (`run`) or a saved one (`restore`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from atolld.core.sandbox import Resources
+from atolld.foundation.aio import cancel_and_wait, spawn
+from atolld.foundation.errors import AlreadyExists, FailedPrecondition
+from atolld.foundation.ids import SandboxId
+from atolld.runtime.commands import Command, run_command, tail
+from atolld.runtime.drivers.gvisor import failures, limits, processes
+from atolld.runtime.drivers.gvisor.arguments import config_file, error_log, panic_log
+from atolld.runtime.drivers.gvisor.bundle import bind_sources
+from atolld.runtime.drivers.gvisor.engine import Engine
+from atolld.runtime.record import Record, current_boot_id
+from atolld.runtime.refuse import membarrier_filter
+
+# An argument of the sentry's own command line, and of no command of runsc that starts it.
+_BOOTED = b"\0--total-memory"
+_LOOK_S = 0.004
+
+
+def write_config(directory: Path, id: SandboxId, config: Mapping[str, Any]) -> None:
+    """The bundle of a new sandbox. Raises AlreadyExists when there is one."""
+    try:
+        descriptor = os.open(config_file(directory), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise AlreadyExists(f"sandbox {id} exists already in {directory}") from None
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(config, file)
+
+
+async def start(engine: Engine, record: Record) -> Record:
+    """`runsc run`. Raises Internal with runsc's own words."""
+    argv = engine.runsc.run(record.id, record.directory)
+    words = await _bring_up(engine, record, argv, engine.settings.command_timeout_s)
+    if isinstance(words, str):
+        raise failures.start_failure(record.id, words)
+    return words
+
+
+async def start_saved(engine: Engine, record: Record, image: Path) -> Record:
+    """`runsc restore` from what a checkpoint wrote to `image`. Raises Internal with runsc's own words."""
+    argv = engine.runsc.restore(record.id, record.directory, image)
+    # What the guest is to see of its memory is read before its memory is: that may fill all of the real limit.
+    room = spawn(_give_room_once_booted(engine, record), name=f"restore-{record.id}")
+    try:
+        words = await _bring_up(engine, record, argv, engine.settings.save_timeout_s)
+    finally:
+        await cancel_and_wait(room)
+    if isinstance(words, str):
+        killed = engine.cgroups.oom_kills(record.id) > 0
+        raise failures.restore_failure(record.id, words, out_of_memory=killed)
+    return words
+
+
+async def _bring_up(engine: Engine, record: Record, argv: Sequence[str], timeout_s: float) -> Record | str:
+    """The record of the running sandbox, or the words of what went wrong."""
+    log, resources = _of_create(record)
+    cgroups, root = engine.cgroups, engine.settings.root
+    cgroups.set_limits(record.id, limits.boot(resources))
+    # gVisor hands root in the guest a descriptor of each mounted file, and a remount lets it change the file's mode
+    # and owner on the host; the file is every sandbox's.
+    seal = bind_sources(json.loads(config_file(record.directory).read_bytes()))
+    code = await run_command(Command(argv, log, engine.probe.cover, seal, filter=membarrier_filter()), timeout_s)
+    process = processes.living(root, record) if code == 0 else None
+    if process is None:
+        return _last_words(record, code)
+    cgroups.set_limits(record.id, limits.running(resources))
+    processes.offer(cgroups.pids(record.id) - processes.own_pids(root, record.id, process))
+    return replace(record, process=process, boot_id=current_boot_id())
+
+
+async def _give_room_once_booted(engine: Engine, record: Record) -> None:
+    _, resources = _of_create(record)
+    while not _has_booted(engine, record):  # noqa: ASYNC110 (no event tells of another process's exec)
+        await asyncio.sleep(_LOOK_S)
+    engine.cgroups.set_limits(record.id, limits.loading(resources))
+
+
+def _has_booted(engine: Engine, record: Record) -> bool:
+    return any(_BOOTED in processes.command_line(pid) for pid in engine.cgroups.pids(record.id))
+
+
+def _of_create(record: Record) -> tuple[Path, Resources]:
+    if record.log is None or record.resources is None:
+        raise FailedPrecondition(f"sandbox {record.id} was not created by this driver")
+    return record.log, record.resources
+
+
+def _last_words(record: Record, code: int) -> str:
+    words = tail(error_log(record.directory), 800) or tail(panic_log(record.directory), 800)
+    if not words and record.log is not None:
+        words = tail(record.log, 400)
+    return words or f"runsc ended with status {code} and said nothing"

@@ -1,0 +1,45 @@
+"""What is seen and changed in a root file system before the guest runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from atolld.runtime.drivers.gvisor.image import has_sudo, keep_tmp_on_disk
+
+
+def test_an_empty_tmp_gets_an_entry(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    keep_tmp_on_disk(tmp_path)
+    keep_tmp_on_disk(tmp_path)
+    assert os.listdir(tmp_path / "tmp") == [".X11-unix"]
+
+
+def test_a_used_tmp_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp/mine").touch()
+    keep_tmp_on_disk(tmp_path)
+    assert os.listdir(tmp_path / "tmp") == ["mine"]
+
+
+def test_no_link_out_of_the_template_is_followed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (root / "tmp").symlink_to(outside)
+    keep_tmp_on_disk(root)
+    assert os.listdir(outside) == []
+
+
+def test_sudo_is_replaced_only_where_it_is_a_plain_file(tmp_path: Path) -> None:
+    real, linked, merged = tmp_path / "real", tmp_path / "linked", tmp_path / "merged"
+    for root in (real, linked):
+        (root / "usr/bin").mkdir(parents=True)
+    assert not has_sudo(real)
+    (real / "usr/bin/sudo").touch()
+    assert has_sudo(real)
+    (linked / "usr/bin/sudo").symlink_to(real / "usr/bin/sudo")
+    assert not has_sudo(linked)
+    merged.mkdir()
+    (merged / "usr").symlink_to(real / "usr")
+    assert not has_sudo(merged)
