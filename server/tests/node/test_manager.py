@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
-from atolld.core.sandbox import Resources
-from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import (
-    AtollError,
     Capacity,
     FailedPrecondition,
     GuestUnreachable,
@@ -19,106 +15,9 @@ from atolld.foundation.errors import (
     RuntimeUnusable,
 )
 from atolld.foundation.ids import SandboxId
-from atolld.guest.client import GuestClient, GuestInit
-from atolld.node.capacity import CapacityBook, CapacityLimits
-from atolld.node.fake_machine import FakeMachine
-from atolld.node.interface import Death, Known, Launch, Launched
-from atolld.node.manager import NodeManager
-from atolld.runtime.drivers.fake import FakeDriver, FakeWorld, Script, Verb
+from atolld.runtime.drivers.fake import Script, Verb
 
-ID = SandboxId("i0000000000000000001")
-OTHER = SandboxId("i0000000000000000002")
-
-
-class FakeGuest(GuestClient):
-    """Answers once `open` is set; remembers what it was told."""
-
-    def __init__(self, world: Guests, address: str, token: str | None) -> None:
-        super().__init__(address, token=token)
-        self._world = world
-
-    async def wait_ready(self, init: GuestInit, deadline_s: float) -> None:
-        await self._world.open.wait()
-        if self._world.refuse is not None:
-            raise self._world.refuse
-        self._world.told.append(init)
-
-
-class Guests:
-    """The agents of all sandboxes."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
-        self.refuse: AtollError | None = None
-        self.told: list[GuestInit] = []
-
-
-class Stage:
-    """A node on fakes; `restart` is a new daemon on the same machine."""
-
-    def __init__(self, script: Script | None = None, parallel: int = 4) -> None:
-        self.world, self.machine, self.guests = FakeWorld(), FakeMachine(), Guests()
-        self.deaths: list[Death] = []
-        self.script = script or Script()
-        self.parallel = parallel
-        self.clock = ManualClock()
-        self.restart()
-
-    def restart(self) -> None:
-        self.driver = FakeDriver(self.world, self.script, self.clock)
-        self.capacity = CapacityBook(CapacityLimits(cpu_total=4, memory_total_mib=10_000, max_sandboxes=3))
-        self.node = NodeManager(
-            drivers={"fake": self.driver},
-            machine=self.machine,
-            capacity=self.capacity,
-            clock=self.clock,
-            agent=Path("/nonexistent/agent"),
-            parallel_launches=self.parallel,
-            guest=lambda address, token: FakeGuest(self.guests, address, token),
-        )
-
-    async def start(self, *known: Known) -> dict[SandboxId, Death | None]:
-        async def listen(death: Death) -> None:
-            self.deaths.append(death)
-
-        await self.node.start(listen)
-        return await self.node.recover(list(known))
-
-    def empty(self) -> bool:
-        running = [task for task in self.world.tasks.values() if task.pid and not task.ended.is_set()]
-        return not self.machine.prepared and not running and self.capacity.snapshot(0).sandboxes == 0
-
-
-def launch_of(id: SandboxId = ID, runtime: str = "fake") -> Launch:
-    return Launch(
-        id=id,
-        runtime=runtime,
-        layers=(Path("/layer"),),
-        resources=Resources(cpu=1, memory_mib=128),
-        network=NetworkPolicy(),
-        envs={"A": "1"},
-        agent_token="secret",
-        template_id="base",
-        hostname="box",
-    )
-
-
-def known_of(launched: Launched | None, id: SandboxId = ID) -> Known:
-    return Known(
-        id=id,
-        runtime="fake",
-        resources=Resources(cpu=1, memory_mib=128),
-        address=launched.address if launched else None,
-        handle=launched.handle if launched else None,
-        agent_token="secret",
-        network=NetworkPolicy(internet=False),
-    )
-
-
-async def settle() -> None:
-    for _ in range(50):
-        await asyncio.sleep(0)
+from .stage import ID, OTHER, Stage, known_of, launch_of, settle
 
 
 async def test_a_launch_tells_the_agent_and_where_it_is() -> None:

@@ -61,7 +61,7 @@ class Changer:
         async with instance.lock:
             instance.check_alive()
             own_kernel = Power.OWN_KERNEL not in (await instance.driver.fingerprint()).missing
-            _check_change(instance.resources, what.resources, own_kernel)
+            check_change(instance.resources, what.resources, own_kernel)
             if what.resources != instance.resources:
                 overhead = instance.driver.overhead(what.resources)
                 await self._machine.set_resources(instance.prepared, what.resources, overhead)
@@ -73,7 +73,7 @@ class Changer:
             await self._guest(instance.prepared.address, old_token).wait_ready(init, CLAIM_DEADLINE_S)
 
 
-def _check_change(old: Resources, new: Resources, own_kernel: bool) -> None:
+def check_change(old: Resources, new: Resources, own_kernel: bool) -> None:
     """Raises FailedPrecondition when a running sandbox cannot get from `old` to `new`."""
     if replace(new, cpu=old.cpu) != old:
         raise FailedPrecondition("of a running sandbox's resources only cpu can be changed")
