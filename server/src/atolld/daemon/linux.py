@@ -13,13 +13,17 @@ from atolld.foundation.units import MIB
 from atolld.host import facts, mounts
 from atolld.host.cgroup_layout import read_layout
 from atolld.host.cgroups import Cgroups
+from atolld.host.diskstore import DiskStore, StoreChoice
 from atolld.host.layerpool import LayerPool
 from atolld.host.layers import Layers
 from atolld.host.network import NetworkSettings, open_network
 from atolld.host.rootfs import RootFilesystems
+from atolld.host.saves import Saves
+from atolld.host.templatelayers import TemplateLayers
 from atolld.node.capacity import CapacityBook, CapacityLimits
-from atolld.node.linux import LinuxMachine, Mechanisms
+from atolld.node.linux import LinuxMachine
 from atolld.node.manager import NodeManager
+from atolld.node.mechanisms import Mechanisms
 from atolld.runtime.driver import Fingerprint, RuntimeDriver
 from atolld.runtime.drivers.container import ContainerDriver, ContainerSettings
 from atolld.runtime.drivers.gvisor import GvisorDriver, GvisorSettings
@@ -55,11 +59,15 @@ async def build(settings: Settings, clock: Clock) -> LinuxNode:
     machine = LinuxMachine(
         Mechanisms(
             network=network,
+            store=store_of(settings),
             layers=layers,
             layer_pool=LayerPool(layers, disk_mib=Resources().disk_mib, ready_target=settings.ready_layers),
+            saves=saves_of(settings),
             roots=RootFilesystems(instance),
             cgroups=cgroups,
             state_dir=instance.state_dir,
+            clock=clock,
+            disk_reserve_bytes=settings.disk_reserve_mib * MIB,
         )
     )
     node = NodeManager(
@@ -77,6 +85,23 @@ async def fingerprints(settings: Settings) -> dict[str, Fingerprint]:
     """What each driver finds on this machine, without a daemon. Raises Unavailable without cgroups."""
     drivers = _drivers(settings, Cgroups(settings.identity, read_layout(mounts.read_mounts())))
     return {name: await driver.fingerprint() for name, driver in drivers.items()}
+
+
+def store_of(settings: Settings) -> DiskStore:
+    """What disks and saves lie on; opened by the machine."""
+    return DiskStore(
+        settings.identity,
+        choice=StoreChoice(settings.disk_store),
+        size_mib=settings.disk_store_mib,
+        reserve_mib=settings.disk_reserve_mib,
+    )
+
+
+def saves_of(settings: Settings) -> Saves:
+    """The saves of the instance; there once the store is open."""
+    templates = TemplateLayers(settings.cache_dir / "layers", settings.identity)
+    directory = settings.state / "layers" / ".saves"
+    return Saves(directory, templates, verify_disk_bytes=settings.verify_disk_mib * MIB)
 
 
 def _network(settings: Settings) -> NetworkSettings:

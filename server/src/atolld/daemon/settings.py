@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atolld.foundation.errors import InvalidArgument
+from atolld.host.diskstore import MIN_STORE_MIB
 from atolld.host.instance import Instance
 
 ENV_PREFIX = "ATOLL_"
@@ -74,6 +75,20 @@ class Settings(BaseModel):
     cpu_overcommit: float = Field(64.0, ge=0.1, le=1000, description="Sum of CPU limits over the cores there are.")
     memory_reserve_mib: int = Field(512, ge=0, description="Memory that must stay free for a start, in MiB.")
     disk_reserve_mib: int = Field(2048, ge=0, description="Disk that must stay free for a start, in MiB.")
+    disk_store: Literal["auto", "plain", "xfs"] = Field(
+        "auto",
+        description="What disks and saves lie on. `plain`: the state directory's file system. `xfs`: an image of our "
+        "own in it, whose files are cloned without a copy. `auto`: plain where that can clone, else xfs where the "
+        "machine has it. A store that exists stays as it is. See docs/host.md.",
+    )
+    disk_store_mib: int | None = Field(
+        None,
+        ge=MIN_STORE_MIB,
+        description="Size of a new `xfs` store in MiB; default: what is free, less `disk_reserve_mib`.",
+    )
+    verify_disk_mib: int = Field(
+        128, ge=0, description="Data on a saved disk up to which it is verified at each start from it, in MiB."
+    )
     ready_slots: int = Field(32, ge=0, le=256, description="Network namespaces kept prepared.")
     ready_layers: int = Field(16, ge=0, le=256, description="Writable disks kept prepared.")
     subnet: IPv4Network | None = Field(None, description="Range of sandbox addresses; default: a free private one.")

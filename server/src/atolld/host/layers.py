@@ -117,6 +117,10 @@ class Layers:
         """
         return await self._new(self.get(id), source.image)
 
+    async def from_image(self, image: Path, id: str) -> Layer:
+        """A new mounted layer that is a clone of `image`, which holds still. Raises as `clone`."""
+        return await self._new(self.get(id), image)
+
     async def mount(self, layer: Layer) -> None:
         """Mount an existing layer; mounted already is success. Raises OSError."""
         await asyncio.to_thread(self._mount, layer)
@@ -132,6 +136,7 @@ class Layers:
         for a gigabyte). Not mounted is success. Raises OSError.
         """
         if mounts.is_mounted(layer.mount):
+            thaw(layer)
             _shut_down(layer.mount)
 
     async def destroy(self, layer: Layer) -> None:
@@ -208,6 +213,7 @@ class Layers:
 
     def _destroy(self, layer: Layer) -> None:
         while mounts.is_mounted(layer.mount):
+            thaw(layer)
             _shut_down(layer.mount)
             mounts.unmount(layer.mount)
         with contextlib.suppress(FileNotFoundError):
@@ -259,6 +265,34 @@ def _shut_down(mount: Path) -> None:
     except OSError as error:
         if error.errno != errno.EIO:  # shut down before
             raise
+    finally:
+        os.close(descriptor)
+
+
+def thaw(layer: Layer) -> None:
+    """Let writers go on in a layer that a daemon froze and did not live to thaw. Not frozen, not there: success.
+
+    Raises OSError.
+    """
+    try:
+        descriptor = os.open(layer.mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.ioctl(descriptor, _THAW, 0)
+    except OSError as error:
+        # EOPNOTSUPP: not mounted, and the file system below cannot freeze.
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_out(layer: Layer) -> None:
+    """Write out what is dirty in a mounted layer, without holding anybody up. Blocks. Raises OSError."""
+    descriptor = os.open(layer.mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(descriptor)
     finally:
         os.close(descriptor)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_CONFIGURE = 0x4C0A
+_READ_ONLY = 1
 _AUTOCLEAR = 4
 _DIRECT_IO = 16
 _CONTROL = Path("/dev/loop-control")
@@ -48,17 +49,19 @@ class _LoopConfig(ctypes.Structure):
 
 
 @contextmanager
-def attached(image: Path, *, direct_io: bool) -> Iterator[Path]:
+def attached(image: Path, *, direct_io: bool, read_only: bool = False) -> Iterator[Path]:
     """A loop device backed by `image` for the time of the block; mounted in it, it lives until it is unmounted.
 
     The device detaches itself when its last user is gone, so a crash at any point leaks none.
 
     `direct_io`: bypass the host's page cache for the image; silently not done where its file system cannot.
+    `read_only`: nothing written to the device reaches the image.
     Raises OSError, naming the image, when no loop device can be had.
     """
-    backing = os.open(image, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    backing = os.open(image, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        device, descriptor = _claim(backing, image, direct_io)
+        flags = _AUTOCLEAR | (_DIRECT_IO if direct_io else 0) | (_READ_ONLY if read_only else 0)
+        device, descriptor = _claim(backing, image, flags)
     finally:
         os.close(backing)
     try:
@@ -67,9 +70,9 @@ def attached(image: Path, *, direct_io: bool) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _claim(backing: int, image: Path, direct_io: bool) -> tuple[Path, int]:
-    config = _LoopConfig(fd=backing, block_size=4096 if direct_io else 0)
-    config.info.flags = _AUTOCLEAR | (_DIRECT_IO if direct_io else 0)
+def _claim(backing: int, image: Path, flags: int) -> tuple[Path, int]:
+    config = _LoopConfig(fd=backing, block_size=4096 if flags & _DIRECT_IO else 0)
+    config.info.flags = flags
     config.info.file_name = os.fsencode(image)[-63:]
     control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:

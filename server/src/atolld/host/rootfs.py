@@ -117,15 +117,29 @@ def overlay_options(lower: Sequence[Path], upper: Path, work: Path) -> list[tupl
     """
     if not 1 <= len(lower) <= MAX_LOWER:
         raise InvalidArgument(f"a root file system has 1 to {MAX_LOWER} layers, not {len(lower)}")
-    for path in (*lower, upper, work):
-        if not path.is_absolute() or re.search(r"[:,\\\n\0]", str(path)):
-            raise InvalidArgument(f"{str(path)!r} cannot be a layer: an absolute path without ':', ',' and backslash")
+    _check_paths((*lower, upper, work))
     return [
         *(("lowerdir+", str(path)) for path in lower),
         ("upperdir", str(upper)),
         ("workdir", str(work)),
         *_FIXED,
     ]
+
+
+def mount_read_only(target: Path, lower: Sequence[Path], flags: int) -> None:
+    """Mount layers, the topmost first, without one to write to; at least two, as overlayfs wants. Blocks.
+
+    A sandbox's `upper` can be the topmost. Raises InvalidArgument on a path overlayfs cannot take, OSError.
+    """
+    _check_paths(lower)
+    fixed = [(key, "follow" if key == "redirect_dir" else value) for key, value in _FIXED]
+    _mount_options(target, [*(("lowerdir+", str(path)) for path in lower), *fixed], flags)
+
+
+def _check_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_absolute() or re.search(r"[:,\\\n\0]", str(path)):
+            raise InvalidArgument(f"{str(path)!r} cannot be a layer: an absolute path without ':', ',' and backslash")
 
 
 def mount_data(options: Sequence[tuple[str, str]]) -> str:
@@ -138,14 +152,18 @@ def _mount(target: Path, options: list[tuple[str, str]]) -> None:
     target.mkdir(mode=0o755, parents=True, exist_ok=True)
     if mounts.is_mounted(target):
         return
+    _mount_options(target, options, _FLAGS)
+
+
+def _mount_options(target: Path, options: list[tuple[str, str]], flags: int) -> None:
     data = mount_data(options)
     if len(data.encode()) < _MAX_DATA:
-        syscalls.mount("overlay", target, "overlay", _FLAGS, data)
+        syscalls.mount("overlay", target, "overlay", flags, data)
     else:
-        _mount_by_links(target, options)
+        _mount_by_links(target, options, flags)
 
 
-def _mount_by_links(target: Path, options: list[tuple[str, str]]) -> None:
+def _mount_by_links(target: Path, options: list[tuple[str, str]], flags: int) -> None:
     """The same with the lower layers named by links `0`, `1`, ... in the working directory: 500 fit into the page.
 
     `lowerdir+` of the new mount interface would do it without tricks, but needs a kernel of 6.8.
@@ -164,7 +182,7 @@ def _mount_by_links(target: Path, options: list[tuple[str, str]]) -> None:
         try:
             syscalls.unshare(syscalls.CLONE_FS)
             os.chdir(links)
-            syscalls.mount("overlay", target, "overlay", _FLAGS, data)
+            syscalls.mount("overlay", target, "overlay", flags, data)
         except OSError as error:
             failures.append(error)
 

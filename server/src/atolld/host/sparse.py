@@ -5,10 +5,26 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 _FICLONE = 0x40049409
 _NO_REFLINK = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM}
+
+
+def can_clone(directory: Path) -> bool:
+    """Whether the file system of `directory` clones files (reflink). Tried with two unnamed or short-lived files.
+
+    False where nothing may be written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as source, tempfile.TemporaryFile(dir=directory) as target:
+            source.write(b"x" * 4096)
+            source.flush()
+            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+            return True
+    except OSError:
+        return False
 
 
 def clone_file(source: Path, target: Path) -> bool:

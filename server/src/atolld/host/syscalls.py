@@ -29,6 +29,7 @@ _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctype
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _libc.unshare.argtypes = [ctypes.c_int]
 _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
+_libc.syncfs.argtypes = [ctypes.c_int]
 
 
 def _check(result: int, what: str, path: str | None = None) -> int:
@@ -62,3 +63,8 @@ def unshare(flags: int) -> None:
 def setns(descriptor: int, kind: int) -> None:
     """setns(2) for the calling thread only. Raises OSError."""
     _check(_libc.setns(descriptor, kind), "setns")
+
+
+def syncfs(descriptor: int) -> None:
+    """syncfs(2): write out everything dirty of the file system of `descriptor`. Raises OSError."""
+    _check(_libc.syncfs(descriptor), "syncfs")

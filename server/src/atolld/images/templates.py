@@ -15,6 +15,7 @@ from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import FailedPrecondition, Internal, NotFound
 from atolld.foundation.ids import TemplateId, parse_name
 from atolld.foundation.units import GIB, format_bytes
+from atolld.host.templatelayers import is_pinned
 from atolld.images import scrub
 from atolld.images.bootstrap import bootstrap
 from atolld.images.build_environment import (
@@ -152,15 +153,16 @@ class TemplateStore:
     async def prune(self, in_use: Collection[Path] = ()) -> tuple[str, ...]:
         """Remove layers that no template names and nothing uses; returns their digests.
 
-        `in_use`: layer roots that must stay although nothing mounts them now (of paused sandboxes). Mounted ones are
-        found by themselves. Waits for a running build.
+        `in_use`: layer roots that must stay although nothing mounts them now. Mounted ones, and those below the disks
+        of saves, are found by themselves. Waits for a running build.
         """
         async with exclusive(self._cache / "build.lock"):
             return await asyncio.to_thread(self._prune, {path.parent.name for path in in_use})
 
     def _prune(self, kept: set[str]) -> tuple[str, ...]:
         named = {path.parent.name for template in self.list() for path in template.layers}
-        doomed = tuple(sorted(set(self._layers.digests()) - kept - named - self._layers.layers_in_use()))
+        pinned = {digest for digest in self._layers.digests() if is_pinned(self._layers.directory / digest)}
+        doomed = tuple(sorted(set(self._layers.digests()) - kept - named - pinned - self._layers.layers_in_use()))
         for digest in doomed:
             self._layers.remove(digest)
         self._layers.remove_leftovers()

@@ -1,7 +1,7 @@
 """The `Machine` of a real Linux host: slots, writable layers, overlays and control groups put together.
 
-A sandbox's layer, overlay and group bear its id; only the network slot has a number of its own, so that number is all
-that has to be stored with the sandbox.
+An execution's layer, overlay and group bear its id; only the network slot has a number of its own, so id and number are
+all that has to be stored with the sandbox.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.foundation.aio import CleanupStack
-from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound, Unimplemented
+from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.foundation.units import MIB
-from atolld.host.cgroups import CgroupLimits, Cgroups
-from atolld.host.layerpool import LayerPool
-from atolld.host.layers import Layers
-from atolld.host.network import HostNetwork
+from atolld.host.cgroups import CgroupLimits
+from atolld.host.conntrack import has_open_tcp_blocking
+from atolld.host.layers import Layer, thaw
 from atolld.host.nftables import Egress
-from atolld.host.rootfs import RootFilesystems
+from atolld.host.saves import DISK
 from atolld.host.slots import Slot
 from atolld.node.linux_saves import LinuxSaves
 from atolld.node.machine import Consumption, Prepared
+from atolld.node.mechanisms import Mechanisms
 from atolld.runtime.driver import Overhead
 
 log = logging.getLogger("atolld.node.linux")
@@ -37,29 +36,18 @@ log = logging.getLogger("atolld.node.linux")
 LOG_NAME = "agent.log"
 
 
-@dataclass(slots=True)
-class Mechanisms:
-    """The host mechanisms of one instance."""
-
-    network: HostNetwork
-    layers: Layers
-    layer_pool: LayerPool
-    roots: RootFilesystems
-    cgroups: Cgroups
-    state_dir: Path
-
-
 class LinuxMachine(LinuxSaves):
     """Implements `atolld.node.machine.Machine`."""
 
     def __init__(self, mechanisms: Mechanisms) -> None:
-        self._host = mechanisms
+        super().__init__(mechanisms)
         self._used_slots: dict[SandboxId, Slot] = {}
         self._adopted: dict[SandboxId, tuple[int, Egress]] = {}
 
     async def open(self) -> None:
         """See `Machine.open`."""
         self._host.cgroups.prepare()
+        await asyncio.to_thread(self._host.store.open)
         self._host.layers.prepare()
         self._host.roots.prepare()
 
@@ -75,63 +63,60 @@ class LinuxMachine(LinuxSaves):
         formerly: Mapping[str, object] | None = None,
     ) -> Prepared:
         """See `Machine.prepare`."""
-        if source is not None:
-            raise Unimplemented("starting from a save is not there yet")
         host = self._host
         async with CleanupStack() as undo:
-            slot = await host.network.slots.acquire(Egress.of(network))
+            wanted = _slot_of(formerly or {})
+            slot = await host.network.slots.acquire(Egress.of(network), wanted)
             undo.push("network slot", lambda: host.network.slots.release(slot))
-            try:
-                layer = await host.layer_pool.acquire(id, resources.disk_mib)
-            except OSError as error:
-                raise Capacity(f"no writable layer can be made: {error}") from error
+            layer = await self._new_layer(id, resources, source)
             undo.push("writable layer", lambda: host.layers.destroy(layer))
-            await asyncio.to_thread(_write_resolver, layer.upper, host.network.dns_servers)
+            if source is None:
+                await asyncio.to_thread(_write_resolver, layer.upper, host.network.dns_servers)
             # overlayfs names its lower layers from the top.
-            rootfs = await host.roots.mount(id, layers[::-1], layer)
+            await host.roots.mount(id, layers[::-1], layer)
             undo.push("root file system", lambda: host.roots.unmount(id))
             limits = CgroupLimits.of(resources, extra_memory_mib=overhead.memory_mib, extra_pids=overhead.tasks)
-            cgroup = host.cgroups.create(id, limits)
+            host.cgroups.create(id, limits)
             undo.push("control group", lambda: host.cgroups.destroy(id))
             directory = self.driver_directory(id)
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             undo.push("driver directory", lambda: shutil.rmtree(directory, ignore_errors=True))
             undo.keep()
+        if wanted is not None:
+            host.network.slots.unpark(wanted)
         self._used_slots[id] = slot
-        return Prepared(
-            id=id,
-            rootfs=rootfs,
-            netns=slot.netns,
-            address=slot.address,
-            log=layer.log / LOG_NAME,
-            directory=directory,
-            cgroup=cgroup,
-            record={"slot": slot.index, "execution": id},
-        )
+        return self._prepared(id, slot, layer)
 
     async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
         """See `Machine.adopt`. The slot itself is taken over by `sweep`, with all others at once."""
-        index = record.get("slot")
-        if not isinstance(index, int):
+        index = _slot_of(record)
+        if index is None:
             raise FailedPrecondition(f"the stored surroundings of {id} are damaged: {record!r}")
-        id = SandboxId(str(record.get("execution", id)))
+        execution = SandboxId(str(record.get("execution", id)))
         slot = self._host.network.slots.describe(index)
-        layer = self._host.layers.get(id)
-        rootfs = self._host.roots.path(id)
-        for what, path in (("network namespace", slot.netns), ("root file system", rootfs), ("disk", layer.log)):
+        layer = self._host.layers.get(execution)
+        prepared = self._prepared(execution, slot, layer)
+        for what, path in (
+            ("network namespace", slot.netns),
+            ("root file system", prepared.rootfs),
+            ("disk", layer.log),
+        ):
             if not await asyncio.to_thread(path.exists):
                 raise FailedPrecondition(f"the {what} of {id} is gone")
-        self._adopted[id] = (index, Egress.of(network))
-        return Prepared(
-            id=id,
-            rootfs=rootfs,
-            netns=slot.netns,
-            address=slot.address,
-            log=layer.log / LOG_NAME,
-            directory=self.driver_directory(id),
-            cgroup=self._host.cgroups.path(id),
-            record={"slot": index, "execution": id},
-        )
+        # A daemon that was killed in the middle of a save left it frozen.
+        await asyncio.to_thread(thaw, layer)
+        self._adopted[execution] = (index, Egress.of(network))
+        return prepared
+
+    def park(self, record: Mapping[str, object]) -> None:
+        """See `Machine.park`."""
+        if (index := _slot_of(record)) is not None:
+            self._host.network.slots.park(index)
+
+    def unpark(self, record: Mapping[str, object]) -> None:
+        """See `Machine.unpark`."""
+        if (index := _slot_of(record)) is not None:
+            self._host.network.slots.unpark(index)
 
     async def release(self, prepared: Prepared) -> None:
         """See `Machine.release`."""
@@ -203,13 +188,7 @@ class LinuxMachine(LinuxSaves):
 
     async def outside_connections(self, prepared: Prepared) -> bool:
         """See `Machine.outside_connections`."""
-        raise Unimplemented("looking for connections is not there yet")
-
-    def park(self, record: Mapping[str, object]) -> None:
-        """See `Machine.park`."""
-
-    def unpark(self, record: Mapping[str, object]) -> None:
-        """See `Machine.unpark`."""
+        return await asyncio.to_thread(has_open_tcp_blocking, IPv4Address(prepared.address))
 
     def driver_directory(self, id: SandboxId) -> Path:
         """See `Machine.driver_directory`."""
@@ -219,8 +198,7 @@ class LinuxMachine(LinuxSaves):
         """See `Machine.free`."""
         with open("/proc/meminfo", encoding="ascii") as file:
             available = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
-        space = os.statvfs(self._host.state_dir)
-        return available // 1024, space.f_bavail * space.f_frsize // MIB
+        return available // 1024, self._host.store.free_bytes() // MIB
 
     def gauges(self) -> Mapping[str, float]:
         """See `Machine.gauges`."""
@@ -244,11 +222,42 @@ class LinuxMachine(LinuxSaves):
             await host.roots.unmount(root)
         await host.layer_pool.close()
         await asyncio.to_thread(host.roots.remove_all)
+        await asyncio.to_thread(host.saves.remove_all)
         await asyncio.to_thread(host.layers.remove_all)
+        await asyncio.to_thread(host.store.remove)
+        await asyncio.to_thread(shutil.rmtree, self._views, True)
         await host.network.remove_all()
+
+    async def _new_layer(self, id: SandboxId, resources: Resources, source: SnapshotId | None) -> Layer:
+        host = self._host
+        try:
+            if source is None:
+                return await host.layer_pool.acquire(id, resources.disk_mib)
+            return await host.layers.from_image(host.saves.home(source) / DISK, id)
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no save {source} on this machine") from error
+        except OSError as error:
+            raise Capacity(f"no writable layer can be made: {error}") from error
+
+    def _prepared(self, id: SandboxId, slot: Slot, layer: Layer) -> Prepared:
+        return Prepared(
+            id=id,
+            rootfs=self._host.roots.path(id),
+            netns=slot.netns,
+            address=slot.address,
+            log=layer.log / LOG_NAME,
+            directory=self.driver_directory(id),
+            cgroup=self._host.cgroups.path(id),
+            record={"slot": slot.index, "execution": id},
+        )
 
     async def _remove_directory(self, id: SandboxId) -> None:
         await asyncio.to_thread(shutil.rmtree, self.driver_directory(id), True)
+
+
+def _slot_of(record: Mapping[str, object]) -> int | None:
+    index = record.get("slot")
+    return index if isinstance(index, int) else None
 
 
 def _write_resolver(upper: Path, servers: tuple[IPv4Address, ...]) -> None:

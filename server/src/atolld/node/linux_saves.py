@@ -1,60 +1,144 @@
-"""The saves of a `LinuxMachine`."""
+"""The saves of a `LinuxMachine`: the host's blocking work in threads, and the order of it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
-from atolld.foundation.errors import Unimplemented
+from atolld.foundation.aio import spawn
+from atolld.foundation.crash import crash_point
+from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound, Unimplemented
 from atolld.foundation.ids import SnapshotId
+from atolld.foundation.units import format_bytes
+from atolld.host import layers, mounts, savediff, saveviews
+from atolld.host.privatemounts import in_private_mounts
+from atolld.host.saves import DISK, no_room
 from atolld.node.interface import Admit
 from atolld.node.machine import Prepared
+from atolld.node.mechanisms import Mechanisms
 
-_NOT_YET = "saving sandboxes is not there yet"
+T = TypeVar("T")
 
 
 class LinuxSaves:
-    """The save verbs of `Machine`; refused until the host can do them."""
+    """The save verbs of `Machine`."""
+
+    def __init__(self, mechanisms: Mechanisms) -> None:
+        self._host = mechanisms
+        self._views = mechanisms.state_dir / "views"
+        self._comparing = asyncio.Lock()
 
     async def settle(self, prepared: Prepared) -> None:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.settle`."""
+        layer = self._host.layers.get(prepared.id)
+        try:
+            with no_room(f"the disk of {prepared.id}"):
+                await _in_thread(lambda: layers.write_out(layer))
+        except FileNotFoundError as error:
+            raise NotFound(f"the disk of {prepared.id} is gone") from error
 
     async def begin_save(self, save_id: SnapshotId) -> Path:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.begin_save`."""
+        free, reserve = self._host.store.free_bytes(), self._host.disk_reserve_bytes
+        if free < reserve:
+            raise Capacity(
+                f"save {save_id} cannot be written: {format_bytes(free)} of disk are free; {format_bytes(reserve)} are "
+                "kept in reserve"
+            )
+        return await _in_thread(lambda: self._host.saves.begin(save_id))
 
     async def save_disk(self, prepared: Prepared, save_id: SnapshotId) -> None:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.save_disk`."""
+        await _to_the_end(self._clone_disk(prepared, save_id))
 
     async def finish_save(
         self, save_id: SnapshotId, kind: SaveKind, engine: str, stopped_s: float, layers: tuple[Path, ...]
     ) -> Saved:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.finish_save`."""
+        created_at = self._host.clock.now()
+        manifest = await _in_thread(
+            lambda: self._host.saves.finish(
+                save_id, kind, engine, layers=layers, created_at=created_at, stopped_s=stopped_s
+            )
+        )
+        return manifest.saved()
 
     async def abandon_save(self, save_id: SnapshotId) -> None:
-        return None
+        """See `Machine.abandon_save`."""
+        await _in_thread(lambda: self._host.saves.abandon(save_id))
 
     async def check_save(self, save_id: SnapshotId, kind: SaveKind, engine: str | None) -> Path:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.check_save`."""
+        return await _in_thread(lambda: self._host.saves.check(save_id, kind, engine))
 
     async def saved(self, save_id: SnapshotId) -> Saved | None:
-        return None
+        """See `Machine.saved`."""
+        try:
+            return (await asyncio.to_thread(self._host.saves.manifest, save_id)).saved()
+        except (NotFound, FailedPrecondition):
+            return None
 
     async def discard_save(self, save_id: SnapshotId) -> None:
-        return None
+        """See `Machine.discard_save`."""
+        await _in_thread(lambda: self._host.saves.discard(save_id))
 
     async def sweep_saves(self, keep: Collection[SnapshotId]) -> Sequence[SnapshotId]:
-        return ()
+        """See `Machine.sweep_saves`."""
+        return [SnapshotId(id) for id in await _in_thread(lambda: self._host.saves.sweep(keep))]
 
     async def diff_saves(self, older: SnapshotId | None, newer: SnapshotId, limit: int) -> Sequence[FileDiff]:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.diff_saves`."""
+        saves = self._host.saves
+        roots = self.save_layers(newer)
+        if older is not None and self.save_layers(older) != roots:
+            raise FailedPrecondition(f"saves {older} and {newer} lie on different templates and cannot be compared")
+        saveviews.make_places(self._views)
+
+        def compare() -> list[FileDiff]:
+            images = [None if id is None else saves.home(id) / DISK for id in (older, newer)]
+            old, new = (
+                saveviews.mount_side(self._views / name, image, roots)
+                for name, image in zip(("older", "newer"), images, strict=True)
+            )
+            return savediff.diff(old, new, limit)
+
+        async with self._comparing:
+            return await in_private_mounts(compare, name=f"diff-{newer}")
 
     async def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.export_save`."""
+        raise Unimplemented("snapshots cannot be exported yet")
         yield b""
 
     async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.import_save`."""
+        raise Unimplemented("snapshots cannot be imported yet")
 
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
-        raise Unimplemented(_NOT_YET)
+        """See `Machine.save_layers`."""
+        return tuple(map(self._host.saves.templates.root, self._host.saves.manifest(save_id).layers))
+
+    async def _clone_disk(self, prepared: Prepared, save_id: SnapshotId) -> None:
+        layer = self._host.layers.get(prepared.id)
+        if not await asyncio.to_thread(mounts.is_mounted, layer.mount):
+            return await asyncio.to_thread(self._host.saves.add_disk, save_id, layer.image)
+        async with layers.frozen(layer):
+            crash_point("save.frozen")
+            await asyncio.to_thread(self._host.saves.add_disk, save_id, layer.image)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await _to_the_end(asyncio.to_thread(work))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """`work`, waited for also by a caller that is cancelled: a thread cannot be stopped half way."""
+    task = spawn(work, name="save", report=False)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
