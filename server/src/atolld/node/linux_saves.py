@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+import contextlib
+import errno
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,15 +14,16 @@ from atolld.foundation.aio import spawn
 from atolld.foundation.crash import crash_point
 from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound, Unimplemented
 from atolld.foundation.ids import SnapshotId
-from atolld.foundation.units import format_bytes
+from atolld.foundation.units import MIB, format_bytes
 from atolld.host import layers, mounts, savediff, saveviews
 from atolld.host.privatemounts import in_private_mounts
-from atolld.host.saves import DISK, no_room
+from atolld.host.saves import DISK
 from atolld.node.interface import Admit
 from atolld.node.machine import Prepared
 from atolld.node.mechanisms import Mechanisms
 
 T = TypeVar("T")
+_FULL_BYTES = 16 * MIB
 
 
 class LinuxSaves:
@@ -34,11 +37,8 @@ class LinuxSaves:
     async def settle(self, prepared: Prepared) -> None:
         """See `Machine.settle`."""
         layer = self._host.layers.get(prepared.id)
-        try:
-            with no_room(f"the disk of {prepared.id}"):
-                await _in_thread(lambda: layers.write_out(layer))
-        except FileNotFoundError as error:
-            raise NotFound(f"the disk of {prepared.id} is gone") from error
+        with self._no_room(prepared):
+            await _in_thread(lambda: layers.write_out(layer))
 
     async def begin_save(self, save_id: SnapshotId) -> Path:
         """See `Machine.begin_save`."""
@@ -52,7 +52,8 @@ class LinuxSaves:
 
     async def save_disk(self, prepared: Prepared, save_id: SnapshotId) -> None:
         """See `Machine.save_disk`."""
-        await _to_the_end(self._clone_disk(prepared, save_id))
+        with self._no_room(prepared):
+            await _to_the_end(self._clone_disk(prepared, save_id))
 
     async def finish_save(
         self, save_id: SnapshotId, kind: SaveKind, engine: str, stopped_s: float, layers: tuple[Path, ...]
@@ -128,6 +129,18 @@ class LinuxSaves:
         async with layers.frozen(layer):
             crash_point("save.frozen")
             await asyncio.to_thread(self._host.saves.add_disk, save_id, layer.image)
+
+    @contextlib.contextmanager
+    def _no_room(self, prepared: Prepared) -> Iterator[None]:
+        """A disk whose image finds no room fails as if it were broken; tell what it is."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFound(f"the disk of {prepared.id} is gone") from error
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.ENOSPC) and self._host.store.free_bytes() < _FULL_BYTES:
+                raise Capacity(f"the disk of {prepared.id} cannot be written: the host's disk is full") from error
+            raise
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
