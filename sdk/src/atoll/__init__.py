@@ -22,6 +22,7 @@ from atoll._errors import (
     Conflict,
     ConnectionFailed,
     FailedPrecondition,
+    ForkFailed,
     GuestUnreachable,
     Internal,
     InvalidArgument,
@@ -39,11 +40,14 @@ from atoll._errors import (
 )
 from atoll._events import Event, Exit, Gap, PtyOutput, Result, Stderr, Stdout
 from atoll._models import FileInfo, LogEntry, Metrics, ProcessInfo, SandboxInfo, WatchEvent
+from atoll._state_models import FileDiff, PoolInfo, SnapshotInfo
 from atoll._sync.commands import Pty
 from atoll._sync.daemon import Daemon
 from atoll._sync.files import Files
+from atoll._sync.pools import Pool
 from atoll._sync.process import Process
 from atoll._sync.sandbox import Sandbox
+from atoll._sync.snapshots import Checkpoints, Snapshot
 from atoll._sync.watch import Watch
 from atoll._version import __version__
 
@@ -51,18 +55,23 @@ if TYPE_CHECKING:
     from atoll._async.commands import AsyncPty
     from atoll._async.daemon import AsyncDaemon
     from atoll._async.files import AsyncFiles
+    from atoll._async.pools import AsyncPool
     from atoll._async.process import AsyncProcess
     from atoll._async.sandbox import AsyncSandbox
+    from atoll._async.snapshots import AsyncCheckpoints, AsyncSnapshot
     from atoll._async.watch import AsyncWatch
 
 # The asynchronous flavour brings asyncio with it, 50 ms that a synchronous program (our command line, say) would wait
 # for nothing: it is loaded when one of its names is first asked for.
 _LAZY = {
+    "AsyncCheckpoints": "atoll._async.snapshots",
     "AsyncPty": "atoll._async.commands",
     "AsyncDaemon": "atoll._async.daemon",
     "AsyncFiles": "atoll._async.files",
+    "AsyncPool": "atoll._async.pools",
     "AsyncProcess": "atoll._async.process",
     "AsyncSandbox": "atoll._async.sandbox",
+    "AsyncSnapshot": "atoll._async.snapshots",
     "AsyncWatch": "atoll._async.watch",
 }
 
@@ -85,14 +94,18 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AlreadyExists",
+    "AsyncCheckpoints",
     "AsyncDaemon",
     "AsyncFiles",
+    "AsyncPool",
     "AsyncProcess",
     "AsyncPty",
     "AsyncSandbox",
+    "AsyncSnapshot",
     "AsyncWatch",
     "AtollError",
     "Capacity",
+    "Checkpoints",
     "CommandFailed",
     "Config",
     "Conflict",
@@ -101,8 +114,10 @@ __all__ = [
     "Event",
     "Exit",
     "FailedPrecondition",
+    "FileDiff",
     "FileInfo",
     "Files",
+    "ForkFailed",
     "Gap",
     "GuestUnreachable",
     "Internal",
@@ -114,6 +129,8 @@ __all__ = [
     "NotFound",
     "OutputLost",
     "PermissionDenied",
+    "Pool",
+    "PoolInfo",
     "Process",
     "ProcessInfo",
     "Pty",
@@ -123,6 +140,8 @@ __all__ = [
     "Sandbox",
     "SandboxEnded",
     "SandboxInfo",
+    "Snapshot",
+    "SnapshotInfo",
     "Stderr",
     "Stdout",
     "Timeout",

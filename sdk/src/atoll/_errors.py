@@ -22,13 +22,14 @@ is for people. A command that ran and failed is not an error but a `Result`; onl
     │   └── ConnectionFailed   connection_failed     the daemon does not answer, or went away in the middle
     ├── Timeout                deadline_exceeded     it took longer than it was allowed to
     ├── OutputLost             output_lost           part of a command's output could not be delivered
+    ├── ForkFailed             fork_failed           not all siblings that were asked for came up
     ├── CommandFailed          command_failed        a command ended with another code than 0 and `check=True`
     └── Internal               internal              a fault of Atoll's
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -184,6 +185,19 @@ class OutputLost(AtollError):
     def __init__(self, message: str, result: Result) -> None:
         super().__init__(message)
         self.result = result
+
+
+class ForkFailed(AtollError):
+    """Not all siblings that were asked for came up, and `partial=True` was not asked for; those that did are ended.
+
+    `errors`: why, one for each that did not.
+    """
+
+    code = "fork_failed"
+
+    def __init__(self, message: str, errors: Sequence[AtollError]) -> None:
+        super().__init__(message)
+        self.errors = errors
 
 
 class CommandFailed(AtollError):

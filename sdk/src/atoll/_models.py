@@ -19,8 +19,11 @@ class SandboxInfo:
     """A sandbox as the daemon knows it now.
 
     cpu in cores, memory_mib and disk_mib in MiB, pids_max in processes and threads. `expires_at` None: no timeout.
-    `end_reason` and `end_message`: why it ended, None while it runs. `timings_ms`: where the time of its creation
-    went, only in the answer to create. `raw`: the daemon's whole answer.
+    `state`: "creating", "running", "frozen", "pausing", "paused", "resuming", "stopping" or "ended". `end_reason` and
+    `end_message`: why it ended, None while it lives. `on_timeout` to `pause_after_s`: what happens when its time is up
+    and while it idles, as in `create`. `paused_at`: since when it is paused, else None. `head_id`: the checkpoint that
+    it stands on. `timings_ms` (where the time of its creation went) and `from_pool` (whether a warm pool had it ready):
+    only in the answer to create. `raw`: the daemon's whole answer.
     """
 
     id: str
@@ -39,7 +42,16 @@ class SandboxInfo:
     ended_at: datetime | None
     end_reason: str | None
     end_message: str | None
+    on_timeout: str
+    keep_memory: bool
+    auto_resume: bool
+    idle_timeout_s: int | None
+    on_idle: str
+    pause_after_s: int | None
+    paused_at: datetime | None
+    head_id: str | None
     timings_ms: Mapping[str, float]
+    from_pool: bool | None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -64,7 +76,16 @@ class SandboxInfo:
             ended_at=parse_time(value.get("ended_at")),
             end_reason=value.get("end_reason"),
             end_message=value.get("end_message"),
+            on_timeout=str(value.get("on_timeout", "kill")),
+            keep_memory=bool(value.get("keep_memory", True)),
+            auto_resume=bool(value.get("auto_resume", True)),
+            idle_timeout_s=value.get("idle_timeout_s"),
+            on_idle=str(value.get("on_idle", "freeze")),
+            pause_after_s=value.get("pause_after_s"),
+            paused_at=parse_time(value.get("paused_at")),
+            head_id=value.get("head_id"),
             timings_ms=dict(value.get("timings_ms") or {}),
+            from_pool=value.get("from_pool"),
             raw=value,
         )
 

@@ -16,7 +16,7 @@ from atoll._errors import AtollError
 _BY_CODE: dict[str, type[AtollError]] = {
     kind.code: kind
     for kind in errors.all_error_types()
-    if kind not in (AtollError, errors.OutputLost, errors.CommandFailed)
+    if kind not in (AtollError, errors.OutputLost, errors.CommandFailed, errors.ForkFailed)
 }
 
 # Connect's names that differ from ours. `unauthenticated` from an agent means an unknown user of the sandbox: the
@@ -72,6 +72,11 @@ def error_from_end_frame(error: Mapping[str, object]) -> AtollError:
     code = _text(error.get("code"))
     message = _text(error.get("message")) or code or "the stream ended with an error"
     return _kind_of_connect(code, message)(message)
+
+
+def error_from_daemon(inner: Mapping[str, object]) -> AtollError:
+    """The error that `{"code": ..., "message": ...}` inside an answer of the daemon stands for."""
+    return _from_daemon(500, inner, None)
 
 
 class DaemonNotFound(errors.NotFound):

@@ -29,7 +29,6 @@ def test_create_sends_what_was_asked_for_and_nothing_else(daemon: FakeDaemon, co
     )
     assert daemon.seen[0].json() == {
         "template": "base",
-        "runtime": "gvisor",
         "cpu": 2,
         "memory_mib": 1024,
         "timeout_s": None,
@@ -39,8 +38,10 @@ def test_create_sends_what_was_asked_for_and_nothing_else(daemon: FakeDaemon, co
     }
     assert daemon.seen[0].headers["x-api-key"] == "key"
     assert sandbox.created.timings_ms == {"total": 12.5}
-    Sandbox.create(disk_mib=100, pids_max=50, config=config)
-    assert (daemon.seen[1].json()["disk_mib"], daemon.seen[1].json()["pids_max"]) == (100, 50)
+    bounds = {"runtime": "container", "disk_mib": 100, "pids_max": 50}
+    policy = {"on_timeout": "pause", "keep_memory": False, "auto_resume": False, "on_idle": "pause"}
+    Sandbox.create(idle_timeout_s=60, **bounds, **policy, config=config)  # type: ignore[arg-type]
+    assert (bounds | policy | {"idle_timeout_s": 60}).items() <= daemon.seen[1].json().items()
 
 
 def test_a_lost_answer_does_not_make_two_sandboxes(daemon: FakeDaemon, config: Config) -> None:

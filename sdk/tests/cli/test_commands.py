@@ -40,9 +40,11 @@ def test_the_life_of_a_sandbox(atoll: Atoll, daemon: FakeDaemon) -> None:
 
 def test_list_asks_for_the_living_unless_told_otherwise(atoll: Atoll, daemon: FakeDaemon) -> None:
     atoll("sandbox", "list")
-    assert daemon.seen[-1].query.count("state=") == 2
+    assert daemon.seen[-1].query.count("state=") == 7 and "ended" not in daemon.seen[-1].query
     atoll("sandbox", "list", "--all")
-    assert "state=" not in daemon.seen[-1].query
+    assert daemon.seen[-1].query.count("state=") == 8
+    atoll("sandbox", "list", "--state", "paused")
+    assert daemon.seen[-1].query.count("state=") == 1
     assert json.loads(atoll("sandbox", "list", "--json").out) == []
 
 

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -19,26 +17,35 @@ from atoll._sync.guest import Guest
 from atoll._sync.http import Call, Http
 from atoll._sync.listing import SandboxList
 from atoll._sync.process import Process, Input
+from atoll._sync.requests import SLOW_TIMEOUT_S, checked_id, items, json_call
+from atoll._sync.resume import Resume
+from atoll._sync.snapshots import Checkpoints, Snapshot
+from atoll._sync.state import State
 from atoll._config import Config
-from atoll._errors import AtollError, InvalidArgument, NotFound
+from atoll._errors import AtollError, ForkFailed, InvalidArgument, NotFound
 from atoll._events import Result
 from atoll._models import LogEntry, Metrics, ProcessInfo, SandboxInfo
 from atoll._process_wire import Command
+from atoll._state_models import UNCHANGED, OnIdle, OnTimeout, Unchanged
 
-# Making a sandbox may wait for room and, the first time, for a template's layers.
-CREATE_TIMEOUT_S = 300.0
+_Made = tuple[Sequence[SandboxInfo], Sequence[AtollError]]
 
 
 class Sandbox:
-    """One isolated Linux environment. Made by `create` or found by `connect`, not by calling the class.
+    """One isolated Linux environment. Made by `create` or found by `connect` or `get`, not by calling the class.
 
     As a context manager it is killed at the end, whatever happened in between. All methods raise SandboxEnded once
-    the sandbox is not running any more, ConnectionFailed when the daemon cannot be reached, Unauthenticated when the
+    the sandbox has ended, ConnectionFailed when the daemon cannot be reached, Unauthenticated when the
     key is not accepted.
 
     id: the sandbox's id. files: its file system. pty: its terminals. created: its state when this object was made;
     `info` asks for the state now.
+
+    resume: `sandbox.resume()` brings this one back from a pause or out of a freeze, and tells whether it had to;
+    `Sandbox.resume(id)` does it to the one with that id and returns it.
     """
+
+    resume = Resume()
 
     def __init__(self, http: Http, info: SandboxInfo) -> None:
         self._http = http
@@ -46,33 +53,45 @@ class Sandbox:
         self._commands = Commands(self._guest)
         self.id = info.id
         self.created = info
+        self._state = State(self._guest)
         self.files = Files(self._guest)
         self.pty = Ptys(self._guest)
 
     @classmethod
-    def create(  # noqa: PLR0913 - keyword-only: eleven plain facts about one sandbox read best in one call
+    def create(  # noqa: PLR0913 - keyword-only: plain facts about one sandbox read best in one call
         cls,
         *,
-        template: str = "base",
-        runtime: str = "gvisor",
-        cpu: float = 1,
-        memory_mib: int = 512,
+        template: str | Snapshot = "base",
+        runtime: str | None = None,
+        cpu: float | None = None,
+        memory_mib: int | None = None,
         disk_mib: int | None = None,
         pids_max: int | None = None,
         timeout_s: int | None = 300,
         envs: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
         internet: bool = True,
+        on_timeout: OnTimeout = "kill",
+        keep_memory: bool = True,
+        auto_resume: bool = True,
+        idle_timeout_s: int | None = None,
+        on_idle: OnIdle = "freeze",
+        pause_after_s: int | None = None,
         config: Config | None = None,
     ) -> Sandbox:
         """Make a sandbox and wait until it answers.
 
-        template: name of what it starts from. runtime: what isolates it: "gvisor" or "container".
-        cpu: cores, 0.1 to 256. memory_mib: MiB, from 64. disk_mib: MiB that it may write, from 64; the daemon's
-        default is 10240. pids_max: processes and threads, from 16; the daemon's default is 1024.
-        timeout_s: seconds after which it is ended, whatever it does; None for never.
+        template: what it starts from: a template's name, or a snapshot, its name or its id. runtime: what isolates it:
+        "gvisor" or "container". cpu: cores, 0.1 to 256. memory_mib: MiB, from 64. disk_mib: MiB that it may write, from
+        64. pids_max: processes and threads, from 16. Left out, these are the template's (gvisor, 1, 512, 10240 and 1024
+        for most); from a snapshot they are what it was taken with.
+        timeout_s: seconds after which `on_timeout` is done, whatever it does; None for never.
         envs: variables of every process in it. metadata: yours; stored, shown, and filtered by in `list`.
         internet: whether it reaches public addresses; the host and other sandboxes it never does.
+        on_timeout: "kill" or "pause". idle_timeout_s: seconds without a request and with next to no CPU use after which
+        `on_idle` is done: "freeze" stops its processes and keeps its memory, "pause" saves it to disk. pause_after_s:
+        seconds frozen after which it is paused. keep_memory: False makes those pauses keep its files only.
+        auto_resume: whether a request to it wakes it when it is paused; frozen, it is always woken.
         config: which daemon; None for `Config.load()`.
 
         A lost connection does not make two of them: the request carries a key by which the daemon knows it again. When
@@ -83,43 +102,59 @@ class Sandbox:
         """
         http = Http(config or Config.load())
         body: dict[str, object] = {
-            "template": template,
-            "runtime": runtime,
-            "cpu": cpu,
-            "memory_mib": memory_mib,
+            "template": template if isinstance(template, str) else template.id,
             "timeout_s": timeout_s,
             "envs": dict(envs or {}),
             "metadata": dict(metadata or {}),
             "internet": internet,
         }
-        if disk_mib is not None:
-            body["disk_mib"] = disk_mib
-        if pids_max is not None:
-            body["pids_max"] = pids_max
-        call = _post("/v1/sandboxes", body, is_safe=True, read_timeout_s=CREATE_TIMEOUT_S)
-        request = backend.Job(http.json, call)
-        try:
-            return cls(http, SandboxInfo.from_json(request.finish()))
-        except Exception:
-            raise
-        except BaseException:
-            # Interrupted or cancelled: the sandbox may come up all the same, and nobody would know its id.
-            _undo(http, request)
-            raise
+        asked = {
+            "runtime": runtime,
+            "cpu": cpu,
+            "memory_mib": memory_mib,
+            "disk_mib": disk_mib,
+            "pids_max": pids_max,
+            "on_timeout": None if on_timeout == "kill" else on_timeout,
+            "keep_memory": None if keep_memory else False,
+            "auto_resume": None if auto_resume else False,
+            "idle_timeout_s": idle_timeout_s,
+            "on_idle": None if on_idle == "freeze" else on_idle,
+            "pause_after_s": pause_after_s,
+        }
+        # What is as the daemon's defaults are is not sent: an older daemon may not know of it.
+        body |= {name: value for name, value in asked.items() if value is not None}
+        making = backend.Job(_create, http, body)
+        (info,), _ = _finish_or_undo(http, making)
+        return cls(http, info)
 
     @classmethod
     def connect(cls, id: str, *, timeout_s: int | None = None, config: Config | None = None) -> Sandbox:
-        """The running sandbox with this id.
+        """The sandbox with this id, running: it is resumed when it is paused or frozen.
 
-        timeout_s: let it live at least so many seconds from now; None leaves its time as it is. Raises NotFound.
+        timeout_s: let it live at least so many seconds from now; None leaves its time as it is, or, when it was paused,
+        gives it as long as it was made to live. Raises NotFound, and Capacity when there is no room to resume it.
         """
         http = Http(config or Config.load())
-        guest = Guest(http, _checked_id(id))
-        if timeout_s is None:
-            call = Call("GET", guest.own_path(), is_safe=True)
-        else:
-            call = _post(guest.own_path("/connect"), {"timeout_s": timeout_s}, is_safe=True)
+        body: dict[str, object] = {} if timeout_s is None else {"timeout_s": timeout_s}
+        path = Guest(http, checked_id(id)).own_path("/connect")
+        call = json_call("POST", path, body, is_safe=True, read_timeout_s=SLOW_TIMEOUT_S)
         return cls(http, SandboxInfo.from_json(http.json(call)))
+
+    @classmethod
+    def get(cls, id: str, *, config: Config | None = None) -> Sandbox:
+        """The sandbox with this id as it is: a paused one stays paused. Raises NotFound."""
+        http = Http(config or Config.load())
+        call = Call("GET", Guest(http, checked_id(id)).own_path(), is_safe=True)
+        return cls(http, SandboxInfo.from_json(http.json(call)))
+
+    @classmethod
+    def _resume_by_id(
+        cls, id: str, *, timeout_s: int | None = None, keep_memory: bool = True, config: Config | None = None
+    ) -> Sandbox:
+        """The sandbox with this id, running. As `sandbox.resume()`; raises NotFound."""
+        sandbox = cls.get(id, config=config)
+        sandbox.resume(timeout_s=timeout_s, keep_memory=keep_memory)
+        return sandbox
 
     @classmethod
     def list(
@@ -135,7 +170,7 @@ class Sandbox:
     ) -> SandboxList:
         """The sandboxes of your project, newest first; iterate over it, or take it page by page.
 
-        state: "creating", "running", "stopping" or "ended", or several of them; all by default, ended ones for as long
+        state: one or several of those of `SandboxInfo.state`; by default all but "ended", which are listed for as long
         as they are remembered. metadata: only those that have all these entries. started_after: an aware datetime.
         order: "desc" or "asc" by start. page_size: 1 to 100 for each request. Nothing is asked before the first page
         is needed. Raises InvalidArgument then for a filter that the daemon does not accept.
@@ -233,7 +268,7 @@ class Sandbox:
         return SandboxInfo.from_json(self._guest.json(call))
 
     def is_running(self) -> bool:
-        """Whether it is still there."""
+        """Whether it has not ended; one that is paused or frozen has not."""
         try:
             return (self.info()).ended_at is None
         except NotFound:
@@ -246,6 +281,87 @@ class Sandbox:
     def set_internet(self, internet: bool) -> SandboxInfo:
         """Open or cut its way to public addresses; connections that exist are cut, too."""
         return self._update("/network", "PUT", {"internet": internet})
+
+    def pause(self, *, keep_memory: bool = True) -> bool:
+        """Save it to disk and free its memory and CPU; `resume`, `connect` or a request to it brings it back.
+
+        Its processes go on from where they were, its connections to the outside are closed. Its timeout does not run
+        meanwhile. keep_memory: False ends its processes and keeps its files only. False when it was paused already.
+        Raises FailedPrecondition when it cannot be saved, with the reason; it goes on then.
+        """
+        return self._state.pause(keep_memory)
+
+    def _resume_this(self, *, timeout_s: int | None = None, keep_memory: bool = True) -> bool:
+        """Bring it back from a pause or out of a freeze. False when it ran already.
+
+        timeout_s: how long it lives from now; None for as long as it was made to live. keep_memory: False boots it anew
+        from its files although its memory was saved. Raises Capacity when there is no room for it; it stays paused.
+        """
+        return self._state.resume(timeout_s, keep_memory)
+
+    def freeze(self) -> SandboxInfo:
+        """Stop its processes where they are and keep its memory; the next request to it wakes it, in milliseconds."""
+        return self._state.freeze()
+
+    def snapshot(self, name: str | None = None, *, keep_memory: bool = True) -> Snapshot:
+        """Keep it as it is now; it goes on, after having stood still for `stopped_ms`.
+
+        name: 1 to 128 of `a-z 0-9 . _ - /`, optionally `:` and a tag; one that another snapshot has moves to this one.
+        keep_memory: False keeps its files only: what starts from it boots. Raises FailedPrecondition when it cannot be
+        saved, with the reason.
+        """
+        return self._state.snapshot(name, keep_memory)
+
+    def fork(
+        self, count: int = 1, *, timeout_s: int | None = None, partial: bool = False
+    ) -> Sequence[Sandbox]:
+        """`count` (1 to 100) new sandboxes with the memory and files that it has now; it goes on.
+
+        timeout_s: how long they live; None for as long as this one was made to live. partial: return those that came
+        up when some did not; without it they are ended, and ForkFailed is raised. When this call is interrupted or
+        cancelled, it waits for the daemon's answer and kills what was made.
+        """
+        http = self._http
+        made, failed = _finish_or_undo(http, backend.Job(self._state.fork, count, timeout_s))
+        siblings = [type(self)(http, info) for info in made]
+        if failed and not (partial and siblings):
+            for sibling in siblings:
+                sibling.kill()
+            raise ForkFailed(f"{len(failed)} of {count} siblings did not come up: {failed[0].message}", failed)
+        return siblings
+
+    def rollback(self, snapshot: Snapshot | str) -> SandboxInfo:
+        """Put it back to a snapshot of its own tree: same id, the memory and files of then. What it did since is lost.
+
+        snapshot: the snapshot, its name or its id. Raises NotFound, FailedPrecondition when it is another tree's.
+        """
+        return self._state.rollback(snapshot if isinstance(snapshot, str) else snapshot.id)
+
+    def checkpoints(self) -> Checkpoints:
+        """The tree of its checkpoints, those of its ancestors and forks included; `print` draws it."""
+        return self._state.checkpoints()
+
+    def set_lifecycle(
+        self,
+        *,
+        on_timeout: OnTimeout | Unchanged = UNCHANGED,
+        keep_memory: bool | Unchanged = UNCHANGED,
+        auto_resume: bool | Unchanged = UNCHANGED,
+        idle_timeout_s: int | None | Unchanged = UNCHANGED,
+        on_idle: OnIdle | Unchanged = UNCHANGED,
+        pause_after_s: int | None | Unchanged = UNCHANGED,
+    ) -> SandboxInfo:
+        """Change what happens when its time is up and while it idles; arguments as in `create`, others stay."""
+        asked = {
+            "on_timeout": on_timeout,
+            "keep_memory": keep_memory,
+            "auto_resume": auto_resume,
+            "idle_timeout_s": idle_timeout_s,
+            "on_idle": on_idle,
+            "pause_after_s": pause_after_s,
+        }
+        given = {name: value for name, value in asked.items() if not isinstance(value, Unchanged)}
+        return self._update("/lifecycle", "PATCH", given)
 
     def kill(self) -> bool:
         """End it at once and remove everything of it. False when it had ended already; never SandboxEnded."""
@@ -263,13 +379,13 @@ class Sandbox:
             if value is not None
         }
         call = Call("GET", self._guest.own_path("/metrics"), params=params, is_safe=True)
-        return [Metrics.from_json(item) for item in _items(self._guest.json(call))]
+        return [Metrics.from_json(item) for item in items(self._guest.json(call))]
 
     def logs(self, *, limit_bytes: int = 64 * 1024) -> Sequence[LogEntry]:
         """The last lines that its agent logged, oldest first; as many as `limit_bytes` (up to 1 MiB) hold."""
         params = {"limit_bytes": str(limit_bytes)}
         call = Call("GET", self._guest.own_path("/logs"), params=params, is_safe=True)
-        return [LogEntry.from_json(item) for item in _items(self._guest.json(call))]
+        return [LogEntry.from_json(item) for item in items(self._guest.json(call))]
 
     def get_url(self, port: int, path: str = "") -> str:
         """The address of a server in the sandbox that listens on `port`, on any address, its loopback included.
@@ -309,51 +425,32 @@ class Sandbox:
         )
 
     def _update(self, path: str, method: str, body: Mapping[str, object]) -> SandboxInfo:
-        call = Call(
-            method,
-            self._guest.own_path(path),
-            headers={"content-type": "application/json"},
-            content=json.dumps(body).encode(),
-            is_safe=True,
-        )
+        call = json_call(method, self._guest.own_path(path), body, is_safe=True)
         return SandboxInfo.from_json(self._guest.json(call))
 
 
-def _post(path: str, body: Mapping[str, object], *, is_safe: bool, read_timeout_s: float | None = None) -> Call:
-    headers = {"content-type": "application/json", "idempotency-key": secrets.token_hex(16)}
-    return Call(
-        "POST",
-        path,
-        headers=headers,
-        content=_encode(body),
-        read_timeout_s=read_timeout_s,
-        is_safe=is_safe,
-    )
+def _create(http: Http, body: Mapping[str, object]) -> _Made:
+    headers = {"idempotency-key": secrets.token_hex(16)}
+    call = json_call("POST", "/v1/sandboxes", body, headers=headers, is_safe=True, read_timeout_s=SLOW_TIMEOUT_S)
+    return [SandboxInfo.from_json(http.json(call))], []
 
 
-def _undo(http: Http, request: backend.Job[Any]) -> None:
+def _finish_or_undo(http: Http, making: backend.Job[_Made]) -> _Made:
     try:
-        made = SandboxInfo.from_json(request.finish())
-        http.json(Call("DELETE", Guest(http, made.id).own_path(), is_safe=True))
+        return making.finish()
+    except Exception:
+        raise
+    except BaseException:
+        # Interrupted or cancelled: sandboxes may come up all the same, and nobody would know their ids.
+        _undo(http, making)
+        raise
+
+
+def _undo(http: Http, making: backend.Job[_Made]) -> None:
+    try:
+        made, _ = making.finish()
+        for info in made:
+            http.json(Call("DELETE", Guest(http, info.id).own_path(), is_safe=True))
     except AtollError:
         # Not made, or gone already; the interruption is what the caller is told of.
         return
-
-
-def _encode(body: Mapping[str, object]) -> bytes:
-    try:
-        return json.dumps(body, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"a value cannot be sent as JSON: {error}") from error
-
-
-def _items(answer: Any) -> Sequence[Any]:
-    found = answer.get("items") if isinstance(answer, dict) else None
-    return found if isinstance(found, list) else []
-
-
-def _checked_id(id: str) -> str:
-    if not id or not id.replace("-", "").replace("_", "").isalnum():
-        # What cannot be an id would reach another path of the daemon.
-        raise NotFound(f"there is no sandbox {id[:80]!r}")
-    return id

@@ -8,7 +8,7 @@ import sys
 import click
 
 from atoll._errors import AtollError
-from atoll.cli import cp, doctor, execute, key, machine, run, sandbox, shell
+from atoll.cli import cp, doctor, execute, key, lifecycle, machine, pool, run, sandbox, shell, snapshot
 from atoll.cli.context import FAILED, OWN_FAILURE, Interrupted, Settings
 
 EPILOG = """\b
@@ -16,6 +16,8 @@ Examples:
   atoll run -- python3 -c 'print(6*7)'     one command in a sandbox of its own
   atoll sandbox create                     a sandbox that stays; prints its id
   atoll sandbox shell ID                   a terminal in it
+  atoll sandbox pause ID                   its memory to disk, until it is used again
+  atoll snapshot create ID NAME            keep it as it is; start others from it
   atoll doctor                             what this machine lacks
 
 \b
@@ -39,12 +41,24 @@ def cli(context: click.Context, api_url: str | None) -> None:
         context.color = False
 
 
-for _command in (run.run, sandbox.sandbox, key.key, machine.template, machine.runtime, doctor.doctor):
+for _command in (
+    run.run,
+    sandbox.sandbox,
+    snapshot.snapshot,
+    pool.pool,
+    key.key,
+    machine.template,
+    machine.runtime,
+    doctor.doctor,
+):
     cli.add_command(_command)
 for _command in (machine.serve, machine.version):
     cli.add_command(_command)
 for _command in (execute.exec_, shell.shell, cp.cp):
     sandbox.sandbox.add_command(_command)
+for _command in (lifecycle.pause, lifecycle.resume, lifecycle.freeze, lifecycle.fork, lifecycle.rollback):
+    sandbox.sandbox.add_command(_command)
+sandbox.sandbox.add_command(lifecycle.checkpoints)
 
 
 def run_command_line() -> None:

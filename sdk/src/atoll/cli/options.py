@@ -10,23 +10,52 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def sandbox_options(function: F) -> F:
-    """What a new sandbox is like."""
+def bounds_options(function: F) -> F:
+    """What isolates a sandbox and what it may take. Left out, the template or the snapshot says."""
     for option in reversed(
         (
-            click.option("--template", default="base", show_default=True, help="What it starts from."),
-            click.option("--runtime", default="gvisor", show_default=True, help="What isolates it."),
-            click.option("--cpu", type=float, default=1.0, show_default=True, help="Cores."),
-            click.option("--memory", type=int, default=512, show_default=True, metavar="MIB", help="Memory in MiB."),
+            click.option("--runtime", help="What isolates it  [default: gvisor]"),
+            click.option("--cpu", type=float, help="Cores  [default: 1]"),
+            click.option("--memory", type=int, metavar="MIB", help="Memory in MiB  [default: 512]"),
             click.option("--disk", type=int, metavar="MIB", help="Writable disk in MiB  [default: 10240]"),
             click.option("--pids", type=int, metavar="N", help="Processes and threads at once  [default: 1024]"),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def policy_options(function: F) -> F:
+    """What happens when its time is up, and while nobody uses it."""
+    kinds = click.Choice(["kill", "pause"])
+    deeds = click.Choice(["freeze", "pause"])
+    for option in reversed(
+        (
+            click.option("--on-timeout", type=kinds, default="kill", show_default=True, help="When its time is up."),
+            click.option("--idle-timeout", type=int, metavar="SECONDS", help="Idle for so long, do --on-idle."),
+            click.option("--on-idle", type=deeds, default="freeze", show_default=True, help="Wakes by itself."),
+            click.option("--pause-after", type=int, metavar="SECONDS", help="Frozen for so long, pause it to disk."),
+            click.option("--files-only", is_flag=True, help="Those pauses keep files, not memory and processes."),
+            click.option("--no-auto-resume", is_flag=True, help="Requests to it do not wake it from a pause."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def sandbox_options(function: F) -> F:
+    """What a new sandbox is like."""
+    function = policy_options(function)
+    for option in reversed(
+        (
             click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated."),
             click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Yours to filter by; repeatable."),
             click.option("--no-internet", is_flag=True, help="Nothing leaves the sandbox."),
         )
     ):
         function = option(function)
-    return function
+    function = bounds_options(function)
+    return click.option("--template", default="base", show_default=True, help="A template, or a snapshot.")(function)
 
 
 def create_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +70,12 @@ def create_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         "envs": pairs(options["env"], "--env"),
         "metadata": pairs(options["metadata"], "--metadata"),
         "internet": not options["no_internet"],
+        "on_timeout": options["on_timeout"],
+        "idle_timeout_s": options["idle_timeout"],
+        "on_idle": options["on_idle"],
+        "pause_after_s": options["pause_after"],
+        "keep_memory": not options["files_only"],
+        "auto_resume": not options["no_auto_resume"],
     }
 
 

@@ -1,4 +1,4 @@
-"""`atoll sandbox`: create, list, look, kill."""
+"""`atoll sandbox`: create, list, look, kill. What looks does not wake: only `connect` resumes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ from atoll.cli.context import FAILED, OWN_FAILURE, Settings, json_option
 from atoll.cli.options import create_arguments, pairs, sandbox_options
 from atoll.cli.output import age, clean, print_fields, print_json, print_table, size
 
+CREATE_EPILOG = """\b
+Examples:
+  id=$(atoll sandbox create --timeout 3600 --metadata run=7)
+  atoll sandbox create --template before-upgrade                   from a snapshot
+  atoll sandbox create --timeout 0 --idle-timeout 60 --pause-after 600
+"""
+
+LIVE_STATES = ("creating", "running", "frozen", "pausing", "paused", "resuming", "stopping")
+STATES = (*LIVE_STATES, "ended")
+
 
 @click.group()
 @click.pass_context
@@ -23,7 +33,7 @@ def sandbox(context: click.Context) -> None:
         context.obj.own_failure = OWN_FAILURE
 
 
-@sandbox.command(epilog="\b\nExample:\n  id=$(atoll sandbox create --timeout 3600 --metadata run=7)")
+@sandbox.command(epilog=CREATE_EPILOG)
 @sandbox_options
 @click.option("--timeout", type=int, default=300, show_default=True, metavar="SECONDS", help="0 means: never ends.")
 @json_option
@@ -40,9 +50,7 @@ def create(settings: Settings, /, timeout: int, as_json: bool, **options: Any) -
 
 
 @sandbox.command("list")
-@click.option(
-    "--state", multiple=True, type=click.Choice(["creating", "running", "stopping", "ended"]), help="May be repeated."
-)
+@click.option("--state", multiple=True, type=click.Choice(STATES), help="Only those in it; may be repeated.")
 @click.option("--all", "-a", "show_all", is_flag=True, help="Ended ones too, while they are remembered.")
 @click.option("--template", help="Only those made from this template.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Only those with this entry; repeatable.")
@@ -60,8 +68,8 @@ def list_(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Sandboxes of your project, newest first."""
-    states = list(state) or (None if show_all else ["creating", "running"])
+    """Sandboxes of your project that have not ended, paused and frozen ones too, newest first."""
+    states = list(state) or list(STATES if show_all else LIVE_STATES)
     wanted = pairs(metadata, "--metadata")
     listing = Sandbox.list(
         state=states, template=template, metadata=wanted, page_size=min(limit, 100), config=settings.config()
@@ -83,7 +91,7 @@ def list_(
 @click.pass_obj
 def info(settings: Settings, id: str, as_json: bool) -> None:
     """One sandbox, as it is now."""
-    found = Sandbox.connect(id, config=settings.config()).created
+    found = Sandbox.get(id, config=settings.config()).created
     if as_json:
         print_json(found.raw)
         return
@@ -99,7 +107,11 @@ def info(settings: Settings, id: str, as_json: bool) -> None:
             ("processes", found.pids_max),
             ("internet", found.internet),
             ("started", found.started_at),
+            ("paused", found.paused_at),
             ("ends", found.expires_at or "never"),
+            ("on timeout", found.on_timeout),
+            ("when idle", _idle(found)),
+            ("checkpoint", found.head_id),
             ("metadata", found.metadata),
         ]
     )
@@ -116,11 +128,11 @@ def kill(settings: Settings, ids: tuple[str, ...], kill_all: bool, as_json: bool
         raise click.UsageError("give the ids of sandboxes, or --all")
     config = settings.config()
     if kill_all:
-        ids = tuple(item.id for item in Sandbox.list(state=["creating", "running"], config=config))
+        ids = tuple(item.id for item in Sandbox.list(state=LIVE_STATES, config=config))
     outcomes: dict[str, str] = {}
     for id in ids:
         try:
-            outcomes[id] = "killed" if Sandbox.connect(id, config=config).kill() else "not found"
+            outcomes[id] = "killed" if Sandbox.get(id, config=config).kill() else "not found"
         except NotFound:
             outcomes[id] = "not found"
     if as_json:
@@ -138,7 +150,7 @@ def kill(settings: Settings, ids: tuple[str, ...], kill_all: bool, as_json: bool
 @click.pass_obj
 def metrics(settings: Settings, id: str, as_json: bool) -> None:
     """What a sandbox uses: samples of CPU, memory and disk."""
-    samples = Sandbox.connect(id, config=settings.config()).metrics()
+    samples = Sandbox.get(id, config=settings.config()).metrics()
     if as_json:
         print_json(samples)
         return
@@ -165,7 +177,7 @@ def metrics(settings: Settings, id: str, as_json: bool) -> None:
 @click.pass_obj
 def logs(settings: Settings, id: str, limit_bytes: int, as_json: bool) -> None:
     """The end of the log of the sandbox's agent. It is written inside the sandbox: do not trust it."""
-    entries = Sandbox.connect(id, config=settings.config()).logs(limit_bytes=limit_bytes)
+    entries = Sandbox.get(id, config=settings.config()).logs(limit_bytes=limit_bytes)
     if as_json:
         print_json(entries)
         return
@@ -175,8 +187,16 @@ def logs(settings: Settings, id: str, limit_bytes: int, as_json: bool) -> None:
         click.echo(clean(f"{moment} {entry.level:<5} {entry.message} {fields}".rstrip().replace("\n", " ")))
 
 
+def _idle(item: SandboxInfo) -> str | None:
+    if item.idle_timeout_s is None:
+        return None
+    then = "" if item.pause_after_s is None else f", pause {item.pause_after_s} s later"
+    return f"{item.on_idle} after {item.idle_timeout_s} s{then}"
+
+
 def _row(item: SandboxInfo) -> tuple[object, ...]:
-    ends = "-" if item.ended_at else age(item.expires_at)
+    # The time of a paused one stands still.
+    ends = "-" if item.ended_at or item.paused_at else age(item.expires_at)
     memory = f"{item.memory_mib} MiB"
     began = item.started_at or item.created_at
     return item.id, item.state, item.template, item.runtime, item.cpu, memory, age(began), ends, item.metadata
