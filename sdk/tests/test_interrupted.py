@@ -11,6 +11,7 @@ import pytest
 from sdk.tests.fake_daemon import FakeDaemon, Script
 
 from atoll import AsyncSandbox, Config, Event, Sandbox
+from atoll._threads import Job
 
 
 async def test_a_cancelled_create_leaves_no_sandbox(daemon: FakeDaemon, config: Config) -> None:
@@ -40,6 +41,20 @@ def test_an_interrupted_create_leaves_no_sandbox(daemon: FakeDaemon, config: Con
     interrupter.join()
     assert [seen.method for seen in daemon.seen] == ["POST", "DELETE"]
     assert daemon.sandboxes == {}
+
+
+def test_interrupted_before_it_began_it_never_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread))
+    done: list[str] = []
+    early, late = (Job(done.append, name, starts=False) for name in ("early", "late"))
+    early.start()
+    late.start()
+    assert early.withdraw()
+    for thread in started:
+        thread.run()
+    assert not late.withdraw()
+    assert done == ["late"]
 
 
 @pytest.mark.parametrize("is_answered", [True, False])

@@ -58,10 +58,23 @@ async def call(callback: Callback[T], value: T) -> None:
 
 
 class Job(Generic[T]):
-    """Something that runs beside the caller, until `finish`."""
+    """Something that runs beside the caller, until `finish`. starts: False leaves it to `start`."""
 
-    def __init__(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
-        self._task = asyncio.get_running_loop().create_task(function(*args))
+    _task: asyncio.Task[T]
+
+    def __init__(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, starts: bool = True) -> None:
+        self._function = function
+        self._args = args
+        if starts:
+            self.start()
+
+    def start(self) -> None:
+        """Begin it, once."""
+        self._task = asyncio.get_running_loop().create_task(self._function(*self._args))
+
+    def withdraw(self) -> bool:
+        """Whether it had not begun. No cancellation comes between here, so it has."""
+        return False
 
     async def finish(self) -> T:
         """Its result, once it has one; what it raised is raised here. Cancelling this leaves it running."""

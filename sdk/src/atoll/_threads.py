@@ -58,18 +58,39 @@ def call(callback: Callback[T], value: T) -> None:
 
 
 class Job(Generic[T]):
-    """Something that runs beside the caller, in a thread, until `finish`."""
+    """Something that runs beside the caller, in a thread, until `finish`.
 
-    def __init__(self, function: Callable[..., T], *args: Any) -> None:
+    starts: False leaves it to `start`. Who is interrupted in there cannot know whether it runs; `withdraw` tells.
+    """
+
+    def __init__(self, function: Callable[..., T], *args: Any, starts: bool = True) -> None:
+        self._lock = threading.Lock()
+        self._has_begun = False
+        self._is_withdrawn = False
         self._function = function
         self._args = args
         self._results: list[T] = []
         self._error: BaseException | None = None
         # Not Thread.join: interrupted by a signal, it takes a running thread for an ended one from then on.
         self._ended = threading.Event()
-        threading.Thread(target=self._run, name=f"atoll-{function.__name__}", daemon=True).start()
+        if starts:
+            self.start()
+
+    def start(self) -> None:
+        """Begin it, once."""
+        threading.Thread(target=self._run, name=f"atoll-{self._function.__name__}", daemon=True).start()
+
+    def withdraw(self) -> bool:
+        """Whether it had not begun; then it never will, and there is nothing to wait for."""
+        with self._lock:
+            self._is_withdrawn = not self._has_begun
+            return self._is_withdrawn
 
     def _run(self) -> None:
+        with self._lock:
+            if self._is_withdrawn:
+                return
+            self._has_begun = True
         try:
             self._results.append(self._function(*self._args))
         except BaseException as error:  # handed to whoever calls finish()

@@ -122,7 +122,7 @@ class AsyncSandbox:
         }
         # What is as the daemon's defaults are is not sent: an older daemon may not know of it.
         body |= {name: value for name, value in asked.items() if value is not None}
-        making = backend.Job(_create, http, body)
+        making = backend.Job(_create, http, body, starts=False)
         (info,), _ = await _finish_or_undo(http, making)
         return cls(http, info)
 
@@ -321,7 +321,7 @@ class AsyncSandbox:
         cancelled, it waits for the daemon's answer and kills what was made.
         """
         http = self._http
-        made, failed = await _finish_or_undo(http, backend.Job(self._state.fork, count, timeout_s))
+        made, failed = await _finish_or_undo(http, backend.Job(self._state.fork, count, timeout_s, starts=False))
         siblings = [type(self)(http, info) for info in made]
         if failed and not (partial and siblings):
             for sibling in siblings:
@@ -436,6 +436,7 @@ async def _create(http: AsyncHttp, body: Mapping[str, object]) -> _Made:
 
 async def _finish_or_undo(http: AsyncHttp, making: backend.Job[_Made]) -> _Made:
     try:
+        making.start()
         return await making.finish()
     except Exception:
         raise
@@ -446,6 +447,8 @@ async def _finish_or_undo(http: AsyncHttp, making: backend.Job[_Made]) -> _Made:
 
 
 async def _undo(http: AsyncHttp, making: backend.Job[_Made]) -> None:
+    if making.withdraw():
+        return
     try:
         made, _ = await making.finish()
         for info in made:

@@ -123,7 +123,7 @@ class Sandbox:
         }
         # What is as the daemon's defaults are is not sent: an older daemon may not know of it.
         body |= {name: value for name, value in asked.items() if value is not None}
-        making = backend.Job(_create, http, body)
+        making = backend.Job(_create, http, body, starts=False)
         (info,), _ = _finish_or_undo(http, making)
         return cls(http, info)
 
@@ -322,7 +322,7 @@ class Sandbox:
         cancelled, it waits for the daemon's answer and kills what was made.
         """
         http = self._http
-        made, failed = _finish_or_undo(http, backend.Job(self._state.fork, count, timeout_s))
+        made, failed = _finish_or_undo(http, backend.Job(self._state.fork, count, timeout_s, starts=False))
         siblings = [type(self)(http, info) for info in made]
         if failed and not (partial and siblings):
             for sibling in siblings:
@@ -437,6 +437,7 @@ def _create(http: Http, body: Mapping[str, object]) -> _Made:
 
 def _finish_or_undo(http: Http, making: backend.Job[_Made]) -> _Made:
     try:
+        making.start()
         return making.finish()
     except Exception:
         raise
@@ -447,6 +448,8 @@ def _finish_or_undo(http: Http, making: backend.Job[_Made]) -> _Made:
 
 
 def _undo(http: Http, making: backend.Job[_Made]) -> None:
+    if making.withdraw():
+        return
     try:
         made, _ = making.finish()
         for info in made:
