@@ -94,4 +94,4 @@ async def test_the_real_one(tmp_path: Path) -> None:
         pytest.skip("runsc is not installed")
     binary = await read_binary(Path(found), tmp_path)
     assert "platform" in binary.flags
-    assert "image-path" in binary.checkpoint_flags
+    assert "image-path" in binary.checkpoint_flags & binary.restore_flags

@@ -17,7 +17,7 @@ OLD = """#!/bin/sh
 case "$*" in
 --version) echo runsc version 0.0~20221219.0 ;;
 flags) for flag in root network platform file-access log; do echo "  -$flag value"; done ;;
-"help checkpoint") printf '  -image-path string\\n  -leave-running\\n' ;;
+"help "*) printf '  -image-path string\\n  -leave-running\\n' ;;
 esac
 """
 

@@ -25,7 +25,7 @@ _TIMEOUT_S = 10.0
 @dataclass(frozen=True, slots=True)
 class RunscBinary:
     """`version` as the binary says it; `release` its date, `20240729`; `flags` the global flags it knows,
-    `checkpoint_flags` those of its command `checkpoint`.
+    `checkpoint_flags` and `restore_flags` those of its commands.
     """
 
     path: Path
@@ -33,6 +33,7 @@ class RunscBinary:
     release: str
     flags: frozenset[str]
     checkpoint_flags: frozenset[str] = frozenset()
+    restore_flags: frozenset[str] = frozenset()
 
     def has(self, flag: str) -> bool:
         """Whether the global flag `flag` (without dashes) is known."""
@@ -81,8 +82,11 @@ async def read_binary(path: Path, scratch: Path) -> RunscBinary:
     with tempfile.TemporaryDirectory(prefix="ask-", dir=scratch) as directory:
         version, release = parse_version(await _ask(path, "--version", Path(directory)))
         flags = parse_flags(await _ask(path, "flags", Path(directory)))
-        checkpoint = await _ask(path, "help checkpoint", Path(directory))
-        return RunscBinary(path, version, release, flags, frozenset(_FLAG.findall(checkpoint)))
+        checkpoint, restore = [
+            frozenset(_FLAG.findall(await _ask(path, f"help {verb}", Path(directory))))
+            for verb in ("checkpoint", "restore")
+        ]
+        return RunscBinary(path, version, release, flags, checkpoint, restore)
 
 
 async def _ask(path: Path, question: str, directory: Path) -> str:

@@ -24,6 +24,7 @@ from atolld.host.cgroups import Cgroups
 from atolld.runtime import freezing
 from atolld.runtime.drivers.gvisor import state
 from atolld.runtime.drivers.gvisor.arguments import config_file
+from atolld.runtime.drivers.gvisor.direct import takes_direct_writes
 from atolld.runtime.drivers.gvisor.engine import Engine
 from atolld.runtime.drivers.gvisor.failures import no_room, save_failure
 from atolld.runtime.drivers.gvisor.limits import LEAST_CPUS
@@ -70,7 +71,7 @@ async def checkpoint(engine: Engine, record: Record, directory: Path, *, end_con
     freezing.thaw(engine.cgroups, record.id)
     launch = SavedLaunch.of(json.loads(config_file(record.directory).read_bytes()), record.resources)
     try:
-        direct = await asyncio.to_thread(_takes_direct_writes, directory)
+        direct = await asyncio.to_thread(takes_direct_writes, directory)
         launch.write(directory)
     except OSError as error:
         raise no_room(record.id) if error.errno in _FULL else error from error
@@ -120,20 +121,6 @@ def _enough_cpu(cgroups: Cgroups, id: SandboxId) -> Iterator[None]:
         except FileNotFoundError:
             # Destroyed meanwhile, with its limits.
             log.debug("the group of %s is gone", id)
-
-
-def _takes_direct_writes(directory: Path) -> bool:
-    """Whether files there can be written past the page cache. Raises OSError."""
-    path = directory / "direct"
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return False
-    finally:
-        path.unlink(missing_ok=True)
-    return True
 
 
 def _is_full(directory: Path) -> bool:

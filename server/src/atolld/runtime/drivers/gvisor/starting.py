@@ -18,6 +18,7 @@ from atolld.runtime.commands import Command, run_command, tail
 from atolld.runtime.drivers.gvisor import failures, limits, processes
 from atolld.runtime.drivers.gvisor.arguments import config_file, error_log, panic_log
 from atolld.runtime.drivers.gvisor.bundle import bind_sources
+from atolld.runtime.drivers.gvisor.direct import takes_direct_reads
 from atolld.runtime.drivers.gvisor.engine import Engine
 from atolld.runtime.record import Record, current_boot_id
 from atolld.runtime.refuse import membarrier_filter
@@ -48,7 +49,7 @@ async def start(engine: Engine, record: Record) -> Record:
 
 async def start_saved(engine: Engine, record: Record, image: Path) -> Record:
     """`runsc restore` from what a checkpoint wrote to `image`. Raises Internal with runsc's own words."""
-    argv = engine.runsc.restore(record.id, record.directory, image)
+    argv = engine.runsc.restore(record.id, record.directory, image, direct=takes_direct_reads(image))
     # What the guest is to see of its memory is read before its memory is: that may fill all of the real limit.
     room = spawn(_give_room_once_booted(engine, record), name=f"restore-{record.id}")
     try:
