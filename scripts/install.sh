@@ -65,6 +65,7 @@ find_missing() {
     have_file /usr/lib/*/libnftables.so.1 /usr/lib/libnftables.so.1 || need libnftables1 'sets the firewall rules of sandboxes'
     command -v ip >/dev/null || need iproute2 'to look at the networks of sandboxes'
     have_file {/usr,}/sbin/mkfs.ext4 || need e2fsprogs 'formats the disks of sandboxes'
+    have_file {/usr,}/sbin/mkfs.xfs || need xfsprogs 'lets sandboxes be saved without copying their disks'
     command -v mmdebstrap >/dev/null || need mmdebstrap 'builds the template "base"'
     [[ -e $keyring ]] || need "$keyring_package" 'verifies the packages of the template "base"'
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || need ca-certificates 'verifies package servers'

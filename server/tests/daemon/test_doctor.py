@@ -10,9 +10,12 @@ from atolld.daemon import doctor
 from atolld.daemon.doctor import Finding
 from atolld.daemon.process_node import OneTemplate
 from atolld.daemon.settings import Settings
-from atolld.foundation.errors import Unavailable
+from atolld.foundation.errors import FailedPrecondition, NotFound, Unavailable
 from atolld.foundation.units import GIB
+from atolld.host.diskstore import StoreKind, StorePlan
 from atolld.host.facts import Disk, Fault, Memory
+from atolld.host.manifest import Manifest
+from atolld.host.saves import Saves
 from atolld.runtime.driver import Fingerprint
 
 from .conftest import FAKE_AGENT
@@ -88,6 +91,36 @@ def test_a_forward_policy_that_drops(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "oh no" in doctor.check_forward_policy().summary
     monkeypatch.setattr("atolld.daemon.doctor.shutil.which", lambda name: None)
     assert doctor.check_forward_policy().ok
+
+
+@pytest.mark.parametrize("kind, clones", [("xfs", True), ("plain", True), ("plain", False)])
+def test_the_store_is_told_with_its_reason(kind: str, clones: bool) -> None:
+    told = doctor.check_store(StorePlan(StoreKind(kind), "mkfs.xfs is not installed", clones))
+    assert told.ok is clones and not told.fatal
+    assert "mkfs.xfs is not installed" in told.summary
+    assert ("xfsprogs" in told.remedy) is not clones
+
+
+class FakeSaves(Saves):
+    def __init__(self, damaged: Mapping[str, bool]) -> None:
+        self.damaged = damaged
+
+    def ids(self) -> list[str]:
+        return list(self.damaged)
+
+    def verify(self, id: str) -> Manifest:
+        if self.damaged[id]:
+            raise FailedPrecondition(f"save {id} is damaged: disk.img is gone")
+        raise NotFound(id)
+
+
+def test_damaged_saves_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_saves(FakeSaves({})).ok
+    assert doctor.check_saves(FakeSaves({"s1": False})).ok
+    told = doctor.check_saves(FakeSaves({"s1": False, "s2": True}))
+    assert not told.ok and "save s2 is damaged" in told.summary and told.remedy
+    monkeypatch.setattr(doctor, "SAVES_BUDGET_S", -1.0)
+    assert "0 of 1" in doctor.check_saves(FakeSaves({"s2": True})).summary
 
 
 async def test_everything_of_a_daemon_without_isolation(settings: Settings) -> None:

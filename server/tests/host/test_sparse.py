@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atolld.host.sparse import clone_file
+from atolld.host.sparse import can_clone, clone_file
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,10 @@ def test_a_failed_copy_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="No space"):
         clone_file(tmp_path / "a", tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_whether_a_file_system_clones_is_what_cloning_does(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 4096)
+    assert can_clone(tmp_path) is clone_file(tmp_path / "a", tmp_path / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert not can_clone(tmp_path / "none")

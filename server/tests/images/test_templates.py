@@ -104,6 +104,11 @@ async def test_other_inputs_replace_base_and_prune_removes_the_old_layer(tmp_pat
     assert store.get("base") == new
     assert await store.prune(in_use=old.layers) == ()
     assert old.layers[0].is_dir()
+    pin = old.layers[0].parent / "pins" / "atoll.s1"
+    pin.parent.mkdir()
+    pin.touch()
+    assert await store.prune() == ()
+    pin.unlink()
     assert await store.prune() == (old.inputs_digest,)
     assert not old.layers[0].exists() and new.layers[0].is_dir()
     # The layer of the first inputs is gone, so going back builds again.

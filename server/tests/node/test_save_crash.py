@@ -26,14 +26,14 @@ from atolld.node import linux_saves
 
 # Point -> the whole saves that are there afterwards.
 POINTS = {
-    "save.after_begin": ["s0"],
-    "save.frozen": ["s0"],
-    "save.after_disk": ["s0"],
-    "save.after_checksums": ["s0"],
-    "save.after_manifest": ["s0"],
-    "save.after_pin": ["s0"],
-    "save.after_rename": ["s0", "s1"],
-    "discard.after_rename": [],
+    "save_files.begun": ["s0"],
+    "save_files.frozen": ["s0"],
+    "save_files.has_disk": ["s0"],
+    "save_files.hashed": ["s0"],
+    "save_files.described": ["s0"],
+    "save_files.pinned": ["s0"],
+    "save_files.named": ["s0", "s1"],
+    "discard_files.renamed": [],
 }
 
 DAEMON = """

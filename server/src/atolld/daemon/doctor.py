@@ -8,20 +8,25 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.control.templates import TemplateSource
+from atolld.daemon.linux import saves_of, store_of
 from atolld.daemon.settings import Settings
-from atolld.foundation.errors import AtollError
+from atolld.foundation.errors import AtollError, NotFound
 from atolld.foundation.units import GIB, format_bytes
 from atolld.host import facts, mounts
 from atolld.host.cgroup_layout import read_layout
+from atolld.host.diskstore import StorePlan
 from atolld.host.netlink import read_uplink
+from atolld.host.saves import Saves
 from atolld.runtime.driver import Fingerprint
 
 COMMAND_TIMEOUT_S = 10.0
+SAVES_BUDGET_S = 5.0
 LOW_DISK_BYTES = 5 * GIB
 LOW_MEMORY_BYTES = GIB
 BUILD_AGENT = "build it with `make agent`"
@@ -64,6 +69,8 @@ def _check_host(settings: Settings) -> list[Finding]:
         check_memory(facts.read_memory()),
         check_disk(settings.state),
         check_disk(settings.cache_dir),
+        check_store(store_of(settings).plan()),
+        check_saves(saves_of(settings)),
     ]
 
 
@@ -159,6 +166,44 @@ def check_disk(directory: Path) -> Finding:
     if disk.free >= LOW_DISK_BYTES:
         return Finding(f"disk {directory}", True, summary)
     return Finding(f"disk {directory}", False, summary, f"free at least {format_bytes(LOW_DISK_BYTES)} there")
+
+
+def check_store(plan: StorePlan) -> Finding:
+    """Saving a sandbox and starting from a save copies nothing."""
+    summary = f"{plan.kind.value}: {plan.reason}"
+    if plan.clones:
+        return Finding("disk store", True, f"{summary}; a saved disk is a clone")
+    return Finding(
+        "disk store",
+        False,
+        f"{summary}; saving a sandbox copies its disk, which takes seconds for gigabytes",
+        "install xfsprogs and, while no sandbox runs and none is saved, start the daemon again; see docs/host.md",
+    )
+
+
+def check_saves(saves: Saves) -> Finding:
+    """What was saved can still be read. Reads for `SAVES_BUDGET_S`, then goes on to the end of the save it reads."""
+    try:
+        ids = saves.ids()
+    except PermissionError:
+        return Finding("saves", True, "not looked at: run this as root")
+    until = time.monotonic() + SAVES_BUDGET_S
+    read, damaged = 0, []
+    for id in ids:
+        if time.monotonic() > until:
+            break
+        try:
+            saves.verify(id)
+        except NotFound:
+            continue  # it was deleted meanwhile
+        except AtollError as error:
+            damaged.append(error.message)
+        read += 1
+    if damaged:
+        remedy = "delete the snapshot, or kill the paused sandbox it belongs to; look at the disk with smartctl"
+        return Finding("saves", False, "; ".join(damaged)[:1000], remedy)
+    how_many = f"{read} of {len(ids)} saves were read" if read < len(ids) else f"{len(ids)} saves"
+    return Finding("saves", True, f"{how_many}, all as they were written")
 
 
 def check_runtimes(found: Mapping[str, Fingerprint]) -> list[Finding]:

@@ -74,7 +74,7 @@ class Saves:
         except BaseException:
             self.abandon(id)
             raise
-        crash_point("save.after_begin")
+        crash_point("save_files.begun")
         return part / MEMORY
 
     def add_disk(self, id: str, image: Path) -> None:
@@ -88,7 +88,7 @@ class Saves:
                 clone_file(image, part / DISK)
         except FileNotFoundError as error:
             raise NotFound(f"there is no disk {image}") from error
-        crash_point("save.after_disk")
+        crash_point("save_files.has_disk")
 
     def finish(
         self, id: str, kind: SaveKind, engine: str, *, layers: tuple[Path, ...], created_at: float, stopped_s: float
@@ -102,19 +102,19 @@ class Saves:
         digests = tuple(map(self.templates.digest, layers))
         with no_room(f"save {id}"):
             manifest = self._describe(id, part, kind, engine, digests, created_at, stopped_s)
-            crash_point("save.after_checksums")
+            crash_point("save_files.hashed")
             (part / NAME).write_text(manifest.to_text(), encoding="utf-8")
-            crash_point("save.after_manifest")
+            crash_point("save_files.described")
             # Before the save is there: its layers must not go while it is.
             self.templates.pin(id, digests)
-            crash_point("save.after_pin")
+            crash_point("save_files.pinned")
             for path in (*(part / MEMORY / file.name for file in manifest.memory), part / DISK, part / NAME):
                 _sync(path)
             _sync(part / MEMORY)
             _sync(part)
             part.rename(self.home(id))
             _sync(self.directory)
-        crash_point("save.after_rename")
+        crash_point("save_files.named")
         self._writing.discard(id)
         return manifest
 
@@ -174,7 +174,7 @@ class Saves:
         with contextlib.suppress(FileNotFoundError):
             # Renamed first: half a save must never bear its name.
             home.rename(gone)
-            crash_point("discard.after_rename")
+            crash_point("discard_files.renamed")
         _remove(gone)
         if id not in self._writing:
             self.templates.unpin(id)

@@ -127,7 +127,7 @@ class LinuxSaves:
         if not await asyncio.to_thread(mounts.is_mounted, layer.mount):
             return await asyncio.to_thread(self._host.saves.add_disk, save_id, layer.image)
         async with layers.frozen(layer):
-            crash_point("save.frozen")
+            crash_point("save_files.frozen")
             await asyncio.to_thread(self._host.saves.add_disk, save_id, layer.image)
 
     @contextlib.contextmanager
