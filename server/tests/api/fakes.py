@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from atolld.control.pools import PoolStatus
-from atolld.control.sandboxes import Unchanged
+from atolld.control.resuming import Unchanged
 from atolld.control.snapshots import SnapshotPage
 from atolld.core.lifecycle import SandboxState
 from atolld.core.policy import LifecyclePolicy

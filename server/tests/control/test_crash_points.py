@@ -12,25 +12,45 @@ from pathlib import Path
 import pytest
 
 import atolld.control
-from atolld.control.testing import SPEC, World
+from atolld.control.testing import SPEC, World, until
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.sandbox import Sandbox
+from atolld.core.snapshot import Saved, SaveKind
 from atolld.foundation.ids import TemplateId, new_sandbox_id
-from atolld.node.fake import FakeMachine, FakeSandbox
-from atolld.storage.store import SandboxQuery
+from atolld.node.fake import FakeMachine, FakeSandbox, FakeSave
+from atolld.storage.store import SandboxQuery, SnapshotQuery
 
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from atolld.control.testing import World
+from dataclasses import replace
+from atolld.control.testing import SPEC, World, until
+from atolld.core.sandbox import Resources
 
 async def main(path, play):
     world = await World.open(Path(path))
     if play == "fail":
         world.node.fail("launched", OSError("broken"))
+    if play == "claim":
+        await world.sandboxes.pools.set(world.project.id, "base", "fake", Resources(), 1)
+        await until(lambda: len(world.node.machine.sandboxes) == 1)
+        while not (await world.sandboxes.pools.list(world.project.id))[0].warm:
+            await asyncio.sleep(0)
     made = await world.create()
     if play == "die":
         await world.node.die(made.id)
+    if play == "freeze":
+        await world.sandboxes.freeze(world.project.id, made.id)
+    if play == "snapshot":
+        await world.sandboxes.snapshots.create(world.project.id, made.id, "name")
+        await world.sandboxes.snapshots.delete(world.project.id, "name")
+    if play in ("pause", "resume"):
+        await world.sandboxes.pause(world.project.id, made.id)
+    if play == "resume":
+        await world.sandboxes.resume(world.project.id, made.id)
+    if play == "rollback":
+        await world.sandboxes.snapshots.create(world.project.id, made.id, "name")
+        await world.sandboxes.rollback(world.project.id, made.id, "name")
     await world.sandboxes.kill(world.project.id, made.id)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -51,18 +71,49 @@ POINTS: dict[str, tuple[str, str | None]] = {
     "kill.after_ended": ("kill", "killed"),
     "death.after_ended": ("die", "crashed"),
 }
+# Point -> what is played, whether a whole save is on disk then, whether the sandbox's processes are still there, and
+# the state and the number of saves that the next daemon must come to.
+SAVE_POINTS: dict[str, tuple[str, bool, bool, str, int]] = {
+    "pause.before_pausing": ("pause", False, True, "running", 0),
+    "pause.after_pausing": ("pause", False, True, "running", 0),
+    "pause.after_save": ("pause", True, True, "running", 0),
+    "pause.after_paused": ("pause", True, True, "paused", 1),
+    "pause.after_terminate": ("pause", True, False, "paused", 1),
+    "freeze.after_frozen": ("freeze", False, True, "frozen", 0),
+    "resume.before_resuming": ("resume", True, False, "paused", 1),
+    "resume.after_resuming": ("resume", True, False, "paused", 1),
+    "resume.after_terminate": ("resume", True, False, "paused", 1),
+    "resume.after_launch": ("resume", True, True, "paused", 1),
+    "resume.after_running": ("resume", True, True, "running", 1),
+    "snapshot.after_insert": ("snapshot", False, True, "running", 0),
+    "snapshot.after_save": ("snapshot", True, True, "running", 0),
+    "snapshot.after_ready": ("snapshot", True, True, "running", 1),
+    "snapshot.after_deleting": ("snapshot", True, True, "running", 0),
+    "claim.before_claim": ("claim", False, True, "", 0),
+    "claim.after_claim": ("claim", False, True, "", 0),
+    "claim.after_running": ("claim", False, True, "running", 0),
+}
+# The same points when it is a rollback that is cut off: the sandbox is then paused at the snapshot.
+ROLLBACK_POINTS = ("resume.after_resuming", "resume.after_terminate", "resume.after_launch")
+SAVED = Saved(SaveKind.MEMORY, 1, 1, "fake 1", 0.0)
 RECOVERY_POINTS = ("recover.after_node", "recover.after_stopping", "recover.after_ended")
+RECOVERY_OF_SAVES = ("recover.after_given_back", "recover.after_paused")
 
 
 def test_every_point_in_the_code_is_played() -> None:
     (package,) = atolld.control.__path__
     sources = "".join(path.read_text() for path in Path(package).glob("*.py"))
-    assert set(re.findall(r'crash_point\("([^"]+)"\)', sources)) == {*POINTS, *RECOVERY_POINTS}
+    points = {*POINTS, *SAVE_POINTS, *RECOVERY_POINTS, *RECOVERY_OF_SAVES}
+    assert set(re.findall(r'crash_point\("([^"]+)"\)', sources)) == points
 
 
 def _kill_daemon_at(point: str, path: Path, play: str) -> None:
+    _run_and_die(CHILD, point, str(path), play)
+
+
+def _run_and_die(program: str, point: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path), play],
+        [sys.executable, "-c", program, *arguments],
         env={**os.environ, "ATOLL_CRASH_POINT": point},
         capture_output=True,
         text=True,
@@ -125,4 +176,98 @@ async def test_killed_while_recovering(tmp_path: Path, point: str) -> None:
         EndReason.CREATE_FAILED,
     ]
     assert world.node.machine.sandboxes == {}
+    await world.close()
+
+
+async def _machine_after(path: Path, *, saved: bool, runs: bool) -> FakeMachine:
+    """What is left on the machine: the sandbox or not, and a whole save of every row that may have one."""
+    before = await World.open(path, recover=False)
+    machine = FakeMachine()
+    for row in await before.store.live():
+        if runs:
+            machine.sandboxes[row.id] = FakeSandbox(row.id, "fake", 512, 1.0, SPEC.network, agent_token=row.agent_token)
+        if saved:
+            ids = {id for id in (row.save_id, row.pending_save_id) if id is not None}
+            ids |= {one.id for one in await before.snapshots.list(_all(before))}
+            for id in ids | set(await before.snapshots.removable()) | set(await before.snapshots.interrupted()):
+                machine.saves[id] = FakeSave(id, SAVED, row.agent_token, {}, {}, {}, whole=True)
+    await before.database.close()
+    return machine
+
+
+def _all(world: World) -> SnapshotQuery:
+    return SnapshotQuery(world.project.id)
+
+
+async def _check_saves(world: World, state: str, saves: int) -> None:
+    listed = [one.sandbox for one in await world.store.list(SandboxQuery(world.project.id))]
+    assert [row.state.value for row in listed if row.state is not SandboxState.ENDED] == ([state] if state else [])
+    await until(lambda: len(world.node.machine.saves) == saves)
+    for row in listed:
+        if row.state is SandboxState.PAUSED:
+            assert list(world.node.machine.sandboxes) == []
+            assert (await world.sandboxes.resume(world.project.id, row.id)).state is SandboxState.RUNNING
+        here = world.node.machine.sandboxes[row.id]
+        assert not here.standing
+        await world.sandboxes.kill(world.project.id, row.id)
+    kept = len((await world.sandboxes.snapshots.list(world.project.id)).items)
+    await until(lambda: len(world.node.machine.saves) == kept)
+    for _ in range(1000):
+        # The row goes after the files.
+        if await world.snapshots.removable() == []:
+            return
+    raise AssertionError("a deleted save is still to be deleted")
+
+
+@pytest.mark.parametrize("point", list(SAVE_POINTS))
+async def test_killed_at_each_step_of_a_save(tmp_path: Path, point: str) -> None:
+    play, saved, runs, state, saves = SAVE_POINTS[point]
+    path = tmp_path / "atoll.db"
+    _kill_daemon_at(point, path, play)
+    machine = await _machine_after(path, saved=saved, runs=runs)
+    world = await World.open(path, machine=machine)
+    for pool in await world.sandboxes.pools.list(world.project.id):
+        await world.sandboxes.pools.delete(world.project.id, pool.pool.id)
+    await _check_saves(world, state, saves)
+    await world.close()
+
+
+@pytest.mark.parametrize("point", ROLLBACK_POINTS)
+async def test_killed_while_rolling_back(tmp_path: Path, point: str) -> None:
+    path = tmp_path / "atoll.db"
+    _kill_daemon_at(point, path, "rollback")
+    world = await World.open(path, machine=await _machine_after(path, saved=True, runs=True))
+    (row,) = await world.store.live()
+    assert row.save_id == (await world.sandboxes.snapshots.get(world.project.id, "name")).id
+    await _check_saves(world, "paused", 1)
+    await world.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "point", "runs"),
+    [
+        ("resume.after_resuming", "recover.after_given_back", False),
+        # The machine was lost between the save and the row that tells of it.
+        ("pause.after_save", "recover.after_paused", False),
+    ],
+)
+async def test_killed_while_recovering_saves(tmp_path: Path, first: str, point: str, runs: bool) -> None:
+    path = tmp_path / "atoll.db"
+    _kill_daemon_at(first, path, first.partition(".")[0])
+    machine = await _machine_after(path, saved=True, runs=runs)
+    crash = f"""
+import asyncio
+from pathlib import Path
+from atolld.control.testing import World
+from atolld.core.snapshot import Saved, SaveKind
+from atolld.node.fake import FakeMachine, FakeSave
+machine = FakeMachine()
+for id in {list(machine.saves)!r}:
+    saved = Saved(SaveKind.MEMORY, 1, 1, "fake 1", 0.0)
+    machine.saves[id] = FakeSave(id, saved, "", {{}}, {{}}, {{}}, whole=True)
+asyncio.run(World.open(Path({str(path)!r}), machine=machine))
+"""
+    _run_and_die(crash, point)
+    world = await World.open(path, machine=machine)
+    await _check_saves(world, "paused", 1)
     await world.close()

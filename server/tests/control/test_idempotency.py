@@ -6,6 +6,7 @@ import pytest
 
 from atolld.control.idempotency import KEPT_S, body_digest, make_claim
 from atolld.core.network import NetworkPolicy
+from atolld.core.policy import LifecyclePolicy
 from atolld.core.sandbox import Resources, SandboxSpec
 from atolld.foundation.errors import InvalidArgument
 
@@ -52,7 +53,9 @@ def test_every_field_of_a_spec_counts() -> None:
         "metadata",
         "network",
         "secure",
+        "lifecycle",
     }
+    assert set(LifecyclePolicy.__dataclass_fields__) == set(LifecyclePolicy().to_json())
     assert set(Resources.__dataclass_fields__) == {"cpu", "memory_mib", "disk_mib", "pids_max"}
     assert set(NetworkPolicy.__dataclass_fields__) == {
         "internet",

@@ -224,8 +224,13 @@ async def test_what_cannot_be_used() -> None:
     await node.save(id, save, SaveKind.MEMORY, After.GO_ON)
     with pytest.raises(GuestUnreachable):
         await node.launch(replace(other, source=replace(source, agent_token="wrong")))
-    with pytest.raises(FailedPrecondition, match="filesystem"):
-        await node.launch(replace(other, source=replace(source, kind=SaveKind.FILESYSTEM)))
+    from_files = replace(other, id=new_sandbox_id(), source=replace(source, kind=SaveKind.FILESYSTEM))
+    await node.launch(from_files)
+    await node.terminate(from_files.id)
+    files_only = new_snapshot_id()
+    await node.save(id, files_only, SaveKind.FILESYSTEM, After.GO_ON)
+    with pytest.raises(FailedPrecondition, match="no memory"):
+        await node.launch(replace(other, source=replace(source, save_id=files_only)))
     node.machine.saves[save].damaged = "pages.img is short"
     with pytest.raises(FailedPrecondition, match="short"):
         await node.launch(other)

@@ -15,9 +15,10 @@ from dataclasses import replace
 from atolld.control.ending import Ending
 from atolld.control.live import Live, LiveTable
 from atolld.control.records import created_event
+from atolld.control.starts import Start
 from atolld.control.tasks import until_done
 from atolld.control.telemetry import Telemetry
-from atolld.control.templates import Template
+from atolld.control.warm import Warm
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.sandbox import Sandbox, SandboxSpec
 from atolld.foundation.aio import spawn
@@ -32,7 +33,8 @@ from atolld.foundation.errors import (
     NotFound,
     RuntimeUnusable,
 )
-from atolld.foundation.ids import ProjectId, new_sandbox_id
+from atolld.foundation.ids import ProjectId, SandboxId, new_sandbox_id
+from atolld.node.interface import Claim as Adoption
 from atolld.node.interface import Launch, Launched, Node
 from atolld.storage.store import Claim, SandboxStore, Started
 
@@ -62,14 +64,15 @@ class Creation:
         self._clock = clock
         self._telemetry = telemetry
 
-    def draft(self, project_id: ProjectId, spec: SandboxSpec, template: Template) -> Live:
-        """A sandbox that exists nowhere yet."""
+    def draft(self, project_id: ProjectId, spec: SandboxSpec, start: Start, id: SandboxId | None = None) -> Live:
+        """A sandbox that exists nowhere yet; `id`: of a warm one that it is to be."""
         return Live(
             Sandbox(
-                id=new_sandbox_id(),
+                id=id or new_sandbox_id(),
                 project_id=project_id,
-                template_id=template.id,
-                template_name=template.name,
+                template_id=start.template_id,
+                template_name=start.template_name,
+                head_id=start.head_id,
                 spec=spec,
                 state=SandboxState.CREATING,
                 created_at=self._clock.now(),
@@ -78,7 +81,7 @@ class Creation:
             )
         )
 
-    async def create(self, live: Live, template: Template, claim: Claim | None) -> Sandbox:
+    async def create(self, live: Live, start: Start, claim: Claim | None) -> Sandbox:
         """Bring `live` up. Must run in a task that nobody cancels.
 
         Raises LimitExceeded, Conflict (the claim's key was used for another request), what `Node.launch` raises, and
@@ -95,7 +98,7 @@ class Creation:
                 return earlier.sandbox if earlier is not None else await self._store.get(live.sandbox.project_id, id)
             stored = self._clock.monotonic()
             crash_point("create.after_insert")
-            sandbox = await self._bring_up(live, template)
+            sandbox = await self._bring_up(live, start)
         except Exception as error:
             code = error.code if isinstance(error, AtollError) else "internal"
             self._telemetry.count("sandbox_creates", {"runtime": runtime, "outcome": code})
@@ -112,16 +115,72 @@ class Creation:
         self._report(runtime, ended - started, live.phases_s)
         return sandbox
 
+    async def claim(self, live: Live, warm: Warm, claim: Claim | None) -> Sandbox:
+        """Make `warm` what `live` asks for; `live` bears its id. Must run in a task that nobody cancels.
+
+        Raises as `create`; GuestUnreachable or FailedPrecondition when that one cannot be used. It is ended then.
+        """
+        started = self._clock.monotonic()
+        runtime = live.sandbox.spec.runtime
+        try:
+            sandbox = await self._adopt(live, warm, claim, started)
+        except BaseException:
+            await self._node.terminate(warm.id)
+            raise
+        finally:
+            live.settled.set()
+        if sandbox.id != live.id:
+            await self._node.terminate(warm.id)
+            return sandbox
+        crash_point("claim.after_running")
+        if live.abort is not None:
+            # Its caller went away while it was claimed.
+            await self._ending.end(live, live.abort.reason, live.abort.message)
+            raise self._given_up(live)
+        self._report(runtime, self._clock.monotonic() - started, live.phases_s)
+        return sandbox
+
+    async def _adopt(self, live: Live, warm: Warm, claim: Claim | None, started: float) -> Sandbox:
+        draft = live.sandbox
+        spec = draft.spec
+        crash_point("claim.before_claim")
+        await self._node.claim(
+            warm.id, warm.agent_token, Adoption(draft.agent_token, spec.envs, spec.network, spec.resources)
+        )
+        crash_point("claim.after_claim")
+        claimed = self._clock.monotonic()
+        now = self._clock.now()
+        expires_at = None if spec.timeout_s is None else now + spec.timeout_s
+        up = replace(
+            draft,
+            spec=replace(spec, envs={}),
+            state=SandboxState.RUNNING,
+            started_at=now,
+            expires_at=expires_at,
+            address=warm.launched.address,
+            handle=warm.launched.handle,
+        )
+        ready = Started(now, expires_at, warm.launched.address, warm.launched.handle)
+        id = await self._store.insert_running(up, ready, created_event(up, now, expires_at), claim)
+        if id != live.id:
+            earlier = self._table.find(id)
+            return earlier.sandbox if earlier is not None else await self._store.get(draft.project_id, id)
+        live.sandbox = up
+        live.from_pool = True
+        live.woken_at = self._clock.monotonic()
+        live.phases_s = {"claim": claimed - started, "record": live.woken_at - claimed}
+        self._table.add(live)
+        self._ending.expiry.schedule(live.id, expires_at)
+        return up
+
     def _report(self, runtime: str, total_s: float, phases_s: Mapping[str, float]) -> None:
         self._telemetry.count("sandbox_creates", {"runtime": runtime, "outcome": "ok"})
         self._telemetry.observe("sandbox_create_seconds", total_s, {"runtime": runtime})
         for phase, seconds in phases_s.items():
             self._telemetry.observe("sandbox_create_phase_seconds", seconds, {"runtime": runtime, "phase": phase})
 
-    async def _bring_up(self, live: Live, template: Template) -> Sandbox:
-        live.launch = spawn(
-            self._node.launch(_launch_of(live.sandbox, template)), name=f"launch-{live.id}", report=False
-        )
+    async def _bring_up(self, live: Live, start: Start) -> Sandbox:
+        live.launch = spawn(self._node.launch(_launch_of(live.sandbox, start)), name=f"launch-{live.id}", report=False)
         # The environment is the agent's from here on; it may hold secrets and nothing else needs it.
         live.update(spec=replace(live.sandbox.spec, envs={}))
         self._table.add(live)
@@ -161,6 +220,7 @@ class Creation:
                 created_event(live.sandbox, now, expires_at),
             )
             live.phases_s = launched.phases_s
+            live.woken_at = self._clock.monotonic()
             self._ending.expiry.schedule(live.id, expires_at)
             return live.update(
                 state=SandboxState.RUNNING,
@@ -215,15 +275,16 @@ def new_traffic_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def _launch_of(sandbox: Sandbox, template: Template) -> Launch:
+def _launch_of(sandbox: Sandbox, start: Start) -> Launch:
     return Launch(
         id=sandbox.id,
         runtime=sandbox.spec.runtime,
-        layers=template.layers,
+        layers=start.layers,
         resources=sandbox.spec.resources,
         network=sandbox.spec.network,
         envs=sandbox.spec.envs,
         agent_token=sandbox.agent_token,
         template_id=sandbox.template_id,
         hostname=sandbox.id,
+        source=start.source,
     )

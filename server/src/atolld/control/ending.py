@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from atolld.control.expiry import Expiry
 from atolld.control.live import Live, LiveTable
@@ -17,6 +17,7 @@ from atolld.control.records import killed_event
 from atolld.control.tasks import uninterrupted, until_done
 from atolld.control.telemetry import Telemetry
 from atolld.core.lifecycle import EndReason, SandboxState
+from atolld.core.policy import OnTimeout
 from atolld.core.sandbox import Sandbox
 from atolld.foundation.aio import spawn
 from atolld.foundation.clock import Clock
@@ -29,8 +30,21 @@ from atolld.storage.store import SandboxStore
 log = logging.getLogger("atolld.control")
 
 _EXPIRE_AGAIN_S = 1.0
+_PAUSE_AGAIN_S = 30.0
 
 Condition = Callable[[Sandbox], bool]
+PauseAtTime = Callable[[Live, Condition], Awaitable[None]]
+
+# Those whose end begins with a decision in their row; one that is being created is given up instead.
+_TAKEN_DOWN = frozenset(
+    {
+        SandboxState.RUNNING,
+        SandboxState.FROZEN,
+        SandboxState.PAUSING,
+        SandboxState.PAUSED,
+        SandboxState.RESUMING,
+    }
+)
 
 
 class Ending:
@@ -43,6 +57,9 @@ class Ending:
         self._clock = clock
         self._telemetry = telemetry
         self.expiry = Expiry(clock, self._on_due)
+        # Set by who pauses: what a sandbox does at its time when it is not to end, and who deletes saves.
+        self.pause_at_time: PauseAtTime | None = None
+        self.on_saves_left: Callable[[], None] = lambda: None
 
     async def end(self, live: Live, reason: EndReason, message: str, condition: Condition | None = None) -> bool:
         """End a live sandbox and wait until nothing of it is left; goes on although the caller is cancelled.
@@ -67,8 +84,8 @@ class Ending:
             # The create itself cleans up: it alone knows how far it has come.
             live.give_up(reason, message)
             return mine
-        if live.state is SandboxState.RUNNING:
-            await self.stop(live, SandboxState.RUNNING, reason, message)
+        if live.state in _TAKEN_DOWN:
+            await self.stop(live, live.state, reason, message)
             crash_point("kill.after_stopping")
             self._begin(live)
             return True
@@ -142,13 +159,14 @@ class Ending:
         crash_point("kill.after_terminate")
         sandbox = live.sandbox
         assert sandbox.end_reason is not None
-        await self._write_end(live, sandbox.end_reason, sandbox.end_message or "")
+        await self.write_end(live, sandbox.end_reason, sandbox.end_message or "")
         self._telemetry.observe(
             "sandbox_end_seconds", self._clock.monotonic() - started, {"runtime": sandbox.spec.runtime}
         )
         crash_point("kill.after_ended")
 
-    async def _write_end(self, live: Live, reason: EndReason, message: str) -> None:
+    async def write_end(self, live: Live, reason: EndReason, message: str) -> None:
+        """Write that nothing of it is left; its saves go."""
         sandbox = live.sandbox
         now = self._clock.now()
         await self._store.mark_ended(
@@ -166,6 +184,8 @@ class Ending:
         self.expiry.cancel(live.id)
         self._table.remove(live)
         self._telemetry.count("sandbox_ends", {"runtime": sandbox.spec.runtime, "reason": reason.value})
+        if sandbox.save_id is not None or sandbox.pending_save_id is not None:
+            self.on_saves_left()
 
     async def on_death(self, death: Death) -> None:
         """The node says that a sandbox ended by itself; its resources are gone already."""
@@ -185,11 +205,11 @@ class Ending:
 
     async def _record_death(self, live: Live, death: Death) -> None:
         async with live.lock:
-            if live.state is SandboxState.CREATING:
-                # It was up for a moment and its row does not say so yet: the create fails with this.
+            if live.state in (SandboxState.CREATING, SandboxState.PAUSING, SandboxState.RESUMING):
+                # Not up by its row, or being saved: the create, the resume or the pause fails with this.
                 live.death = death
-            elif live.state is SandboxState.RUNNING:
-                await self._write_end(live, death.reason, death.message)
+            elif live.state in (SandboxState.RUNNING, SandboxState.FROZEN):
+                await self.write_end(live, death.reason, death.message)
                 crash_point("death.after_ended")
 
     def _on_due(self, id: SandboxId) -> None:
@@ -201,12 +221,19 @@ class Ending:
         due = live.sandbox.expires_at
         if due is not None:
             self._telemetry.observe("sandbox_expiry_delay_seconds", max(0.0, self._clock.now() - due), {})
+        pauses = live.sandbox.spec.lifecycle.on_timeout is OnTimeout.PAUSE and self.pause_at_time is not None
         try:
-            await self.end(live, EndReason.EXPIRED, "its time was up", self._is_due)
+            if pauses and self.pause_at_time is not None:
+                await self.pause_at_time(live, self._is_due)
+            else:
+                await self.end(live, EndReason.EXPIRED, "its time was up", self._is_due)
         except Exception as error:
-            log.error("sandbox %s could not be ended at its time: %r", live.id, error, extra={"sandbox_id": live.id})
-            if live.state is SandboxState.RUNNING:
-                self.expiry.schedule(live.id, self._clock.now() + _EXPIRE_AGAIN_S)
+            what = "paused" if pauses else "ended"
+            log.error("sandbox %s not %s at its time: %r", live.id, what, error, extra={"sandbox_id": live.id})
+            if live.state in (SandboxState.RUNNING, SandboxState.FROZEN):
+                # One that cannot be saved is never ended instead: its owner asked for its work to be kept.
+                again_s = _PAUSE_AGAIN_S if pauses else _EXPIRE_AGAIN_S
+                self.expiry.schedule(live.id, self._clock.now() + again_s)
 
     def _is_due(self, sandbox: Sandbox) -> bool:
         return sandbox.expires_at is not None and sandbox.expires_at <= self._clock.now()

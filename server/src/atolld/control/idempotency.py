@@ -123,5 +123,6 @@ def body_digest(spec: SandboxSpec) -> str:
         "metadata": dict(spec.metadata),
         "network": spec.network.to_json(),
         "secure": spec.secure,
+        "lifecycle": spec.lifecycle.to_json(),
     }
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode("ascii")).hexdigest()

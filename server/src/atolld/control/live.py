@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from atolld.control.samples import SampleRing
-from atolld.core.lifecycle import EndReason, SandboxState
+from atolld.core.lifecycle import ACTIVE_STATES, EndReason, SandboxState
 from atolld.core.sandbox import Sandbox
-from atolld.foundation.errors import NotFound
+from atolld.foundation.errors import AtollError, FailedPrecondition, NotFound
 from atolld.foundation.ids import ProjectId, SandboxId
 from atolld.node.interface import Death, Launched
+
+_REACHABLE = ACTIVE_STATES | {SandboxState.PAUSED, SandboxState.RESUMING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ class Live:
 
     `gone` is set when it has ended, `settled` when its create has returned or raised. `launch` is the node's work while
     it is being created; `abort` and `death` tell the create that it must not go on. `ending` is the present attempt to
-    take it down, `retrying` that further ones follow by themselves.
+    take it down, `retrying` that further ones follow by themselves. `moving` is a pause or a resume under way.
+    `freezing`: it is about to be frozen, so nothing new may reach it without asking for it to be woken. `woken_at`:
+    when it was last started, resumed or thawed, on the monotonic clock.
     """
 
     sandbox: Sandbox
@@ -65,6 +69,10 @@ class Live:
     death: Death | None = None
     ending: asyncio.Task[None] | None = None
     retrying: bool = False
+    moving: asyncio.Task[None] | None = None
+    freezing: bool = False
+    woken_at: float = 0.0
+    from_pool: bool = False
     phases_s: Mapping[str, float] = field(default_factory=dict)
     samples: SampleRing = field(default_factory=SampleRing)
 
@@ -124,8 +132,8 @@ class LiveTable:
         return self._by_token.get(_digest(agent_token))
 
     def agent_tokens(self) -> list[tuple[SandboxId, str]]:
-        """Every running sandbox's id and its agent's token."""
-        return [(live.id, live.sandbox.agent_token) for live in self.running()]
+        """Id and agent's token of every sandbox that answers, or will when it is woken."""
+        return [(live.id, live.sandbox.agent_token) for live in self._all.values() if live.state in _REACHABLE]
 
     def get(self, project_id: ProjectId, id: SandboxId) -> Live:
         """Raises NotFound when it is not live or not of this project: a caller cannot tell which."""
@@ -143,20 +151,21 @@ class LiveTable:
         ]
 
     def endpoint(self, id: SandboxId) -> Endpoint | None:
-        """Where it is reached; None when it is not live or not up yet."""
+        """Where it is reached; None when it is not live or was never up."""
         live = self._all.get(id)
-        if live is None or live.sandbox.address is None:
+        if live is None or (live.sandbox.address is None and live.state not in _REACHABLE):
             return None
         sandbox, network = live.sandbox, live.sandbox.spec.network
         return Endpoint(
-            address=live.sandbox.address,
+            address=sandbox.address or "",
             agent_token=sandbox.agent_token,
             project_id=sandbox.project_id,
-            state=sandbox.state,
+            state=SandboxState.FROZEN if live.freezing else sandbox.state,
             allow_public_traffic=network.allow_public_traffic,
             traffic_token=sandbox.traffic_token,
             mask_request_host=network.mask_request_host,
             secure=sandbox.spec.secure,
+            auto_resume=sandbox.spec.lifecycle.auto_resume,
         )
 
     def counts(self) -> dict[tuple[SandboxState, str], int]:
@@ -176,3 +185,15 @@ def _digest(token: str) -> bytes:
 def gone(id: SandboxId) -> NotFound:
     """The error for a sandbox that is not there for its caller."""
     return NotFound(f"there is no sandbox {id}: it never was, has ended, or belongs to another project")
+
+
+def not_in_state(live: Live, what: str) -> AtollError:
+    """The error for a sandbox whose state does not allow `what` ("cannot be paused")."""
+    state = live.state
+    if state is SandboxState.CREATING:
+        return FailedPrecondition(
+            f"sandbox {live.id} is still being created; wait until it is running", state=state.value
+        )
+    if state in (SandboxState.STOPPING, SandboxState.ENDED):
+        return gone(live.id)
+    return FailedPrecondition(f"sandbox {live.id} is {state.value} and {what}", state=state.value)

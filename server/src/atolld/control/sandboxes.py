@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum
+from typing import Any
 
 from atolld.control.creation import Creation, new_traffic_token
 from atolld.control.ending import Ending
+from atolld.control.forks import Forks
 from atolld.control.idempotency import KEPT_S, Flight, Flights, make_claim
+from atolld.control.idle import Activity, Idle, NoActivity
 from atolld.control.lists import ListFilters, Page, read_page
-from atolld.control.live import Endpoint, Live, LiveTable, gone
+from atolld.control.live import Endpoint, Live, LiveTable, gone, not_in_state
+from atolld.control.pausing import Pausing
+from atolld.control.policies import Policies
+from atolld.control.pools import Pools
+from atolld.control.powers import Powers
 from atolld.control.records import updated_event
 from atolld.control.recovery import Recovery
+from atolld.control.resuming import Resuming, TimeoutS, Unchanged
+from atolld.control.saves import Garbage
+from atolld.control.snapshots import Snapshots
+from atolld.control.starts import Start, Starts
 from atolld.control.tasks import uninterrupted
 from atolld.control.telemetry import NoTelemetry, Telemetry
 from atolld.control.templates import Templates
@@ -26,21 +36,27 @@ from atolld.core.sandbox import MAX_TIMEOUT_S, Sandbox, SandboxSpec
 from atolld.core.snapshot import SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import AtollError, FailedPrecondition, InvalidArgument, Unavailable, Unimplemented
+from atolld.foundation.errors import (
+    AtollError,
+    Capacity,
+    FailedPrecondition,
+    GuestUnreachable,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from atolld.foundation.ids import ProjectId, SandboxId
-from atolld.node.interface import Node, Usage
-from atolld.storage.store import SandboxStore
+from atolld.node.interface import Death, Node, Usage
+from atolld.runtime.driver import Power
+from atolld.storage.store import Claim, PoolStore, SandboxStore, SnapshotStore
 
 log = logging.getLogger("atolld.control")
 
 HOUSEKEEPING_S = 3600.0
+# What a warm sandbox may fail with that an ordinary create need not.
+_UNUSABLE = (GuestUnreachable, NotFound, FailedPrecondition, Internal)
 CALLER_GONE = "its creator went away before it was ready"
-
-
-class Unchanged(Enum):
-    """Stands for a value that stays as it is."""
-
-    TIMEOUT = "timeout"
 
 
 class Sandboxes:
@@ -53,15 +69,17 @@ class Sandboxes:
         self,
         *,
         store: SandboxStore,
+        snapshots: SnapshotStore,
+        pools: PoolStore,
         node: Node,
         templates: Templates,
         clock: Clock,
         telemetry: Telemetry | None = None,
+        activity: Activity | None = None,
         retention_s: float | None = 30 * 24 * 3600.0,
     ) -> None:
         self._store = store
         self._node = node
-        self._templates = templates
         self._clock = clock
         self._retention_s = retention_s
         told = telemetry or NoTelemetry()
@@ -70,6 +88,41 @@ class Sandboxes:
         self._creation = Creation(
             store=store, node=node, table=self._table, ending=self._ending, clock=clock, telemetry=told
         )
+        self._snapshot_store = snapshots
+        self._garbage = Garbage(snapshots, node, clock)
+        self.powers = Powers(node)
+        self._starts = Starts(templates, snapshots)
+        self._pausing = Pausing(
+            store=store, node=node, ending=self._ending, garbage=self._garbage, clock=clock, telemetry=told
+        )
+        self._ending.pause_at_time = self._pausing.expire
+        self._ending.on_saves_left = self._garbage.wake
+        self._resuming = Resuming(
+            store=store,
+            snapshots=snapshots,
+            node=node,
+            table=self._table,
+            ending=self._ending,
+            pausing=self._pausing,
+            garbage=self._garbage,
+            clock=clock,
+            telemetry=told,
+        )
+        self.snapshots = Snapshots(
+            store=snapshots,
+            sandboxes=store,
+            node=node,
+            table=self._table,
+            pausing=self._pausing,
+            garbage=self._garbage,
+            powers=self.powers,
+            clock=clock,
+            telemetry=told,
+        )
+        self.pools = Pools(store=pools, starts=self._starts, powers=self.powers, node=node, clock=clock, telemetry=told)
+        self._forks = Forks(self.snapshots, self._create)
+        self._policies = Policies(store, self.powers, clock)
+        self._idle = Idle(node, self._table, self._pausing, activity or NoActivity(), clock, told)
         self._sampler = Sampler(store, node, self._table, clock, told)
         self._flights = Flights(self._abandoned)
         self._drafts: dict[Flight, Live] = {}
@@ -78,12 +131,20 @@ class Sandboxes:
 
     async def recover(self) -> None:
         """Start the node, take over what an earlier daemon left, and begin to watch the clock."""
-        await self._node.start(self._ending.on_death)
-        await Recovery(self._store, self._node, self._table, self._ending, self._clock).recover()
+        await self._node.start(self._on_death)
+        await Recovery(self._store, self._snapshot_store, self._node, self._table, self._ending, self._clock).recover()
+        await self._garbage.recover()
+        self._garbage.start()
         self._ending.expiry.start()
+        self._idle.wake()
+        await self.pools.start()
         self._housekeeper = spawn(self._housekeep(), name="housekeeping")
         if self._table.running():
             self._sampler.wake()
+
+    async def _on_death(self, death: Death) -> None:
+        if not self.pools.lost(death.id):
+            await self._ending.on_death(death)
 
     async def shutdown(self, end_all: bool) -> None:
         """Refuse new sandboxes, give up those being created, and with `end_all` end every other one as well.
@@ -92,12 +153,15 @@ class Sandboxes:
         close.
         """
         self._closing = True
+        await self.pools.stop()
         for draft in self._drafts.values():
             if draft.state is SandboxState.CREATING:
                 draft.give_up(EndReason.SHUTDOWN, "the daemon was stopped")
-        creates = [flight.task for flight in self._drafts if flight.task is not None]
-        if creates:
-            await asyncio.wait(creates)
+        await self._idle.stop()
+        under_way: list[asyncio.Task[Any]] = [flight.task for flight in self._drafts if flight.task is not None]
+        under_way += [live.moving for live in self._table if live.moving is not None and not end_all]
+        if under_way:
+            await asyncio.wait(under_way)
         endings = [live for live in self._table if end_all or live.state is SandboxState.STOPPING]
         results = await asyncio.gather(
             *(self._ending.end(live, EndReason.SHUTDOWN, "the daemon was told to end everything") for live in endings),
@@ -106,6 +170,9 @@ class Sandboxes:
         await cancel_and_wait(self._housekeeper)
         await self._ending.expiry.stop()
         await self._sampler.stop()
+        await self._garbage.stop()
+        if end_all:
+            await self._garbage.collect()
         failures = [result for result in results if isinstance(result, Exception)]
         if failures:
             raise ExceptionGroup("some sandboxes could not be ended", failures)
@@ -124,24 +191,46 @@ class Sandboxes:
             raise Unavailable("the daemon is stopping")
         spec.check()
         claim = make_claim(idempotency_key, spec, self._clock.now())
-        template = await self._templates.get(project_id, spec.template)
+        start, spec = await self._starts.find(project_id, spec)
+        await self.powers.check_policy(spec.runtime, spec.lifecycle)
+        sandbox = await self._create(project_id, spec, start, claim)
+        self._idle.wake()
+        return sandbox
 
+    async def _create(self, project_id: ProjectId, spec: SandboxSpec, start: Start, claim: Claim | None) -> Sandbox:
         async def begin(flight: Flight) -> Sandbox:
             if self._closing:
                 raise Unavailable("the daemon is stopping")
             if flight.abandoned:
                 raise FailedPrecondition(CALLER_GONE)
-            draft = self._creation.draft(project_id, spec, template)
-            flight.made = draft.id
-            self._drafts[flight] = draft
-            try:
-                return await self._creation.create(draft, template, claim)
-            finally:
-                del self._drafts[flight]
+            while (warm := self.pools.take(project_id, spec)) is not None:
+                draft = self._creation.draft(project_id, spec, warm.start, warm.id)
+                try:
+                    return await self._under_way(flight, draft, self._creation.claim(draft, warm, claim))
+                except _UNUSABLE as error:
+                    if draft.abort is not None:
+                        raise
+                    log.warning("a warm sandbox could not be used: %s", error, extra={"sandbox_id": warm.id})
+            while True:
+                draft = self._creation.draft(project_id, spec, start)
+                try:
+                    return await self._under_way(flight, draft, self._creation.create(draft, start, claim))
+                except Capacity:
+                    # Whoever waits comes before what merely might be wanted.
+                    if flight.abandoned or not await self.pools.make_room():
+                        raise
 
         sandbox = await self._flights.fly(project_id, claim, begin)
         self._sampler.wake()
         return sandbox
+
+    async def _under_way(self, flight: Flight, draft: Live, work: Awaitable[Sandbox]) -> Sandbox:
+        flight.made = draft.id
+        self._drafts[flight] = draft
+        try:
+            return await work
+        finally:
+            del self._drafts[flight]
 
     def _abandoned(self, flight: Flight) -> None:
         draft = self._drafts.get(flight)
@@ -220,13 +309,17 @@ class Sandboxes:
         Raises NotFound; FailedPrecondition with the detail `state` when it is paused already or not running, and when
         it cannot be saved (it then goes on); LimitExceeded, Capacity (it goes on).
         """
-        raise Unimplemented("pausing is not there yet")
+        live = self._table.get(project_id, id)
+        if kind is SaveKind.MEMORY:
+            hint = "; ask for kind 'filesystem' to keep its files"
+            await self.powers.require(live.sandbox.spec.runtime, Power.CHECKPOINT, hint)
+        return await self._pausing.pause(live, kind, "requested")
 
     async def resume(
         self,
         project_id: ProjectId,
         id: SandboxId,
-        timeout_s: int | None | Unchanged = Unchanged.TIMEOUT,
+        timeout_s: TimeoutS = Unchanged.TIMEOUT,
         kind: SaveKind | None = None,
     ) -> Sandbox:
         """Bring a paused or frozen one back; it lives `timeout_s` from now (Unchanged: as long as when it was made).
@@ -235,27 +328,41 @@ class Sandboxes:
         Raises NotFound, FailedPrecondition with the detail `state` when it is neither, Capacity, or what kept it from
         coming up (it is paused then, with its save intact).
         """
-        raise Unimplemented("pausing is not there yet")
+        live = self._table.get(project_id, id)
+        if live.state is SandboxState.RUNNING:
+            raise FailedPrecondition(f"sandbox {id} is running already", state=live.state.value)
+        sandbox, _ = await self.connect(project_id, id, timeout_s, kind)
+        return sandbox
 
     async def connect(
         self,
         project_id: ProjectId,
         id: SandboxId,
-        timeout_s: int | None | Unchanged = Unchanged.TIMEOUT,
+        timeout_s: TimeoutS = Unchanged.TIMEOUT,
         kind: SaveKind | None = None,
     ) -> tuple[Sandbox, bool]:
         """Begin to use it: resumed when it is paused or frozen, and living at least `timeout_s` from now when it runs.
 
         Returns the sandbox and whether it was resumed. Raises as `resume`, but not for one that runs.
         """
-        raise Unimplemented("pausing is not there yet")
+        if not isinstance(timeout_s, Unchanged):
+            _check_timeout(timeout_s)
+        live = self._table.get(project_id, id)
+        resumed = await self._resuming.resume(live, timeout_s, kind)
+        if resumed:
+            self._sampler.wake()
+        if isinstance(timeout_s, Unchanged):
+            return live.sandbox, resumed
+        return await self._renew(project_id, id, timeout_s, only_longer=True), resumed
 
     async def freeze(self, project_id: ProjectId, id: SandboxId) -> Sandbox:
         """Stop its processes where they are; the next request to it wakes it. Frozen already is success.
 
         Raises NotFound, FailedPrecondition (with the detail `state`).
         """
-        raise Unimplemented("freezing is not there yet")
+        live = self._table.get(project_id, id)
+        await self.powers.require(live.sandbox.spec.runtime, Power.FREEZE)
+        return await self._pausing.freeze(live, "requested")
 
     async def wake(self, id: SandboxId, /) -> Endpoint | None:
         """For the gateway: where it answers, after it was thawed or resumed if its policy says so.
@@ -263,21 +370,21 @@ class Sandboxes:
         Waits for a pause or a resume that is under way. None when it is not live, or paused and not to be woken.
         Raises what kept it from coming up, DeadlineExceeded after 30 s.
         """
-        raise Unimplemented("waking is not there yet")
+        found = await self._resuming.wake(id)
+        self._sampler.wake()
+        return found
 
     async def fork(
-        self,
-        project_id: ProjectId,
-        id: SandboxId,
-        count: int = 1,
-        timeout_s: int | None | Unchanged = Unchanged.TIMEOUT,
+        self, project_id: ProjectId, id: SandboxId, count: int = 1, timeout_s: TimeoutS = Unchanged.TIMEOUT
     ) -> Sequence[Sandbox | AtollError]:
         """`count` (1 to 100) new sandboxes with the memory and files it has now; it goes on. One entry for each: the
         sandbox, or why it did not come up.
 
         Raises InvalidArgument, NotFound, FailedPrecondition, LimitExceeded, Capacity when there can be none at all.
         """
-        raise Unimplemented("forking is not there yet")
+        if not isinstance(timeout_s, Unchanged):
+            _check_timeout(timeout_s)
+        return await self._forks.fork(self._table.get(project_id, id), count, timeout_s)
 
     async def rollback(self, project_id: ProjectId, id: SandboxId, snapshot: str) -> Sandbox:
         """Put it back to one of its own tree's snapshots (id or name): same id, tokens and address, its memory and
@@ -285,17 +392,22 @@ class Sandboxes:
 
         Raises NotFound (sandbox or snapshot), FailedPrecondition (another tree's, or not running, frozen or paused).
         """
-        raise Unimplemented("rolling back is not there yet")
+        live = self._table.get(project_id, id)
+        return await self._resuming.rollback(live, await self.snapshots.of_tree(project_id, id, snapshot))
 
     async def set_lifecycle(
         self, project_id: ProjectId, id: SandboxId, change: Callable[[LifecyclePolicy], LifecyclePolicy]
     ) -> Sandbox:
-        """Change what happens when its time is up and while it idles. Raises NotFound, InvalidArgument."""
-        raise Unimplemented("policies cannot be changed yet")
+        """Change what happens when its time is up and while it idles. Raises NotFound, InvalidArgument,
+        FailedPrecondition when the runtime cannot do that or the sandbox is on its way between two states."""
+        sandbox = await self._policies.change(self._table.get(project_id, id), change)
+        self._idle.wake()
+        return sandbox
 
     def was_warm(self, id: SandboxId) -> bool:
         """Whether its create was served by a warm pool."""
-        return False
+        live = self._table.find(id)
+        return live is not None and live.from_pool
 
     async def set_network(self, project_id: ProjectId, id: SandboxId, policy: NetworkPolicy) -> Sandbox:
         """Change what it may reach and who may reach it, at once; a traffic token is made when one is needed first.
@@ -382,11 +494,9 @@ class Sandboxes:
 
 
 def _running(live: Live) -> Sandbox:
-    if live.state is SandboxState.RUNNING:
+    if live.state in (SandboxState.RUNNING, SandboxState.FROZEN):
         return live.sandbox
-    if live.state is SandboxState.CREATING:
-        raise FailedPrecondition(f"sandbox {live.id} is still being created; wait until it is running")
-    raise gone(live.id)
+    raise not_in_state(live, "must be running for this")
 
 
 def _check_timeout(timeout_s: int | None) -> None:

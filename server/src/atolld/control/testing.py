@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from atolld.control.events import Events
+from atolld.control.idle import Activity
 from atolld.control.keys import Keys
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
@@ -26,8 +27,10 @@ from atolld.node.fake import FakeMachine, FakeNode
 from atolld.storage.database import Database, open_database
 from atolld.storage.events import SqlEvents
 from atolld.storage.keys import SqlKeys
+from atolld.storage.pools import SqlPools
 from atolld.storage.projects import SqlProjects
 from atolld.storage.sandboxes import SqlSandboxes
+from atolld.storage.snapshots import SqlSnapshots
 from atolld.storage.usage import SqlUsage
 
 SPEC = SandboxSpec(runtime="fake", timeout_s=300)
@@ -93,6 +96,7 @@ class World:
     node: FakeNode
     database: Database
     store: SqlSandboxes
+    snapshots: SqlSnapshots
     usage: SqlUsage
     projects: Projects
     keys: Keys
@@ -109,6 +113,7 @@ class World:
         clock: ManualClock | None = None,
         machine: FakeMachine | None = None,
         telemetry: Telemetry | None = None,
+        activity: Activity | None = None,
         max_sandboxes: int = 1000,
         recover: bool = True,
     ) -> World:
@@ -118,6 +123,7 @@ class World:
         node = FakeNode(clock, machine, max_sandboxes=max_sandboxes)
         projects = Projects(SqlProjects(database), clock)
         store = SqlSandboxes(database)
+        snapshots = SqlSnapshots(database)
         templates = Templates(FakeTemplates("other"))
         world = World(
             url=url,
@@ -125,12 +131,22 @@ class World:
             node=node,
             database=database,
             store=store,
+            snapshots=snapshots,
             usage=SqlUsage(database),
             projects=projects,
             keys=Keys(SqlKeys(database), clock),
             events=Events(SqlEvents(database)),
             templates=templates,
-            sandboxes=Sandboxes(store=store, node=node, templates=templates, clock=clock, telemetry=telemetry),
+            sandboxes=Sandboxes(
+                store=store,
+                snapshots=snapshots,
+                pools=SqlPools(database),
+                node=node,
+                templates=templates,
+                clock=clock,
+                telemetry=telemetry,
+                activity=activity,
+            ),
             project=await projects.ensure_default(),
         )
         if recover:

@@ -23,10 +23,8 @@ from atolld.api.services import Check, Services
 from atolld.control.events import Events
 from atolld.control.keys import Keys
 from atolld.control.live import Endpoint
-from atolld.control.pools import Pools
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
-from atolld.control.snapshots import Snapshots
 from atolld.control.templates import Templates, TemplateSource
 from atolld.daemon import doctor, process, server
 from atolld.daemon.first_key import ensure_first_key
@@ -47,8 +45,10 @@ from atolld.storage.database import Database, open_database
 from atolld.storage.events import SqlEvents
 from atolld.storage.keys import SqlKeys
 from atolld.storage.lock import StateLock
+from atolld.storage.pools import SqlPools
 from atolld.storage.projects import SqlProjects
 from atolld.storage.sandboxes import SqlSandboxes
+from atolld.storage.snapshots import SqlSnapshots
 
 log = logging.getLogger("atolld.daemon")
 
@@ -183,7 +183,14 @@ class Daemon:
         gateway = Gateway(directory, keys, render, clock=clock)
         node = WatchedNode(built.node, gateway.sandbox_ended, gateway.interrupting)
         sandboxes = Sandboxes(
-            store=SqlSandboxes(database), node=node, templates=templates, clock=clock, telemetry=metrics
+            store=SqlSandboxes(database),
+            snapshots=SqlSnapshots(database),
+            pools=SqlPools(database),
+            node=node,
+            templates=templates,
+            clock=clock,
+            telemetry=metrics,
+            activity=gateway.activity,
         )
         directory.sandboxes = sandboxes
         metrics.sources.counts = sandboxes.counts
@@ -191,8 +198,8 @@ class Daemon:
         metrics.sources.upstream_connections = gateway.pool.connections
         services = Services(
             sandboxes=sandboxes,
-            snapshots=Snapshots(),
-            pools=Pools(),
+            snapshots=sandboxes.snapshots,
+            pools=sandboxes.pools,
             templates=templates,
             projects=projects,
             keys=keys,

@@ -121,7 +121,9 @@ class FakeMachine:
             hostname=what.hostname,
         )
         if source is not None:
-            made.memory, made.files = copy.deepcopy(source.memory), dict(source.files)
+            made.files = dict(source.files)
+            if what.source is not None and what.source.kind is SaveKind.MEMORY:
+                made.memory = copy.deepcopy(source.memory)
             made.envs.update(source.envs)
         made.envs.update(what.envs)
         self.sandboxes[what.id] = made
@@ -168,8 +170,8 @@ class FakeMachine:
 
     def _readable(self, source: Source) -> FakeSave:
         save = self.whole_save(source.save_id)
-        if save.saved.kind is not source.kind:
-            raise FailedPrecondition(f"save {save.id} is of kind {save.saved.kind}, not {source.kind}")
+        if source.kind is SaveKind.MEMORY and save.saved.kind is not SaveKind.MEMORY:
+            raise FailedPrecondition(f"save {save.id} holds files only, no memory")
         if source.kind is SaveKind.MEMORY and source.agent_token != save.agent_token:
             raise GuestUnreachable("the agent refused its initialisation with status 401")
         return save

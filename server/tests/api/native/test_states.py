@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from atolld.api.app import create_app
-from atolld.control.sandboxes import Sandboxes, Unchanged
+from atolld.control.resuming import Unchanged
+from atolld.control.sandboxes import Sandboxes
 from atolld.core.snapshot import SaveKind
 
 from ..conftest import Api  # noqa: TID252

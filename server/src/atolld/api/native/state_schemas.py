@@ -8,7 +8,7 @@ from dataclasses import replace
 from pydantic import BaseModel, Field
 
 from atolld.api.native.schemas import Policy, Request, SandboxView, Strict, TimeoutS
-from atolld.control.sandboxes import Unchanged
+from atolld.control.resuming import Unchanged
 from atolld.core.policy import LifecyclePolicy
 from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import SaveKind

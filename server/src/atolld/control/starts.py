@@ -1,0 +1,71 @@
+"""What a new sandbox starts from: a template's layers, or a snapshot's save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from atolld.control.templates import Templates
+from atolld.core.sandbox import SandboxSpec
+from atolld.core.snapshot import SaveKind, Snapshot, SnapshotRole
+from atolld.foundation.errors import InvalidArgument, NotFound
+from atolld.foundation.ids import ProjectId, SnapshotId, TemplateId, is_snapshot_id
+from atolld.node.interface import Source
+from atolld.storage.store import SnapshotStore
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """`layers` of a template, lowest first; or `source`, a save. `head_id`: the parent of its next snapshot."""
+
+    template_id: TemplateId
+    template_name: str
+    layers: tuple[Path, ...] = ()
+    source: Source | None = None
+    head_id: SnapshotId | None = None
+
+
+class Starts:
+    """Finds them by the name a caller gives."""
+
+    def __init__(self, templates: Templates, snapshots: SnapshotStore) -> None:
+        self._templates = templates
+        self._snapshots = snapshots
+
+    async def find(self, project_id: ProjectId, spec: SandboxSpec) -> tuple[Start, SandboxSpec]:
+        """The start that `spec.template` names, and the spec with what the start decides.
+
+        Memory can only go on with the runtime and resources it was saved with; files keep the size of their disk.
+        Templates come before snapshots of the same name. Raises InvalidArgument, NotFound.
+        """
+        name = spec.template
+        if not is_snapshot_id(name):
+            try:
+                template = await self._templates.get(project_id, name)
+            except (InvalidArgument, NotFound) as error:
+                missing: InvalidArgument | NotFound = error
+            else:
+                return Start(template.id, template.name, template.layers), spec
+        else:
+            missing = NotFound(f"there is no template {name!r}")
+        try:
+            snapshot = await self._snapshots.get(project_id, name)
+            if snapshot.role is not SnapshotRole.SNAPSHOT:
+                # What a paused sandbox resumes from is its own, whoever knows its id.
+                raise NotFound("it is a sandbox's own")
+        except NotFound:
+            raise NotFound(f"{missing.message}, and no snapshot of that name or id either") from None
+        return of_snapshot(snapshot), spec_of(snapshot, spec)
+
+
+def of_snapshot(snapshot: Snapshot) -> Start:
+    """The start that a snapshot is."""
+    source = Source(snapshot.id, snapshot.kind, snapshot.agent_token)
+    return Start(snapshot.template_id, snapshot.template_name, source=source, head_id=snapshot.id)
+
+
+def spec_of(snapshot: Snapshot, spec: SandboxSpec) -> SandboxSpec:
+    """`spec` with what the snapshot decides."""
+    if snapshot.kind is SaveKind.MEMORY:
+        return replace(spec, runtime=snapshot.runtime, resources=snapshot.resources)
+    return replace(spec, resources=replace(spec.resources, disk_mib=snapshot.resources.disk_mib))

@@ -1,0 +1,171 @@
+"""Warm pools: filled, claimed, emptied, evicted."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from atolld.control.testing import SPEC, World, until
+from atolld.core.lifecycle import SandboxState as S
+from atolld.core.network import NetworkPolicy
+from atolld.core.project import Project, ProjectLimits
+from atolld.core.sandbox import Resources
+from atolld.foundation.aio import spawn
+from atolld.foundation.errors import Capacity, GuestUnreachable, InvalidArgument, LimitExceeded, NotFound
+from atolld.foundation.ids import PoolId, new_project_id
+from atolld.storage.projects import SqlProjects
+
+
+async def _pool(world: World, ready: int = 2, resources: Resources | None = None) -> PoolId:
+    status = await world.sandboxes.pools.set(world.project.id, "base", "fake", resources or Resources(), ready)
+    await _warm(world, status.pool.id, ready)
+    return status.pool.id
+
+
+async def _warm(world: World, id: PoolId, count: int) -> None:
+    for _ in range(10_000):
+        if (await world.sandboxes.pools.get(world.project.id, id)).warm == count:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it was never filled")
+
+
+async def test_a_claim_is_a_sandbox_like_any_other(world: World) -> None:
+    id = await _pool(world)
+    waiting = set(world.node.machine.sandboxes)
+    spec = replace(SPEC, envs={"A": "1"}, metadata={"run": "1"}, timeout_s=60, network=NetworkPolicy(internet=False))
+    made = await world.sandboxes.create(world.project.id, spec)
+    assert made.id in waiting
+    assert world.sandboxes.was_warm(made.id)
+    here = world.node.machine.sandboxes[made.id]
+    assert (here.agent_token, here.envs, here.network.internet) == (made.agent_token, {"A": "1"}, False)
+    assert (made.state, made.expires_at) == (S.RUNNING, world.clock.now() + 60)
+    assert made == await world.row(made.id)
+    assert [event.type.value for event in await world.events_of(made.id)] == ["sandbox.created"]
+    await _warm(world, id, 2)
+    status = await world.sandboxes.pools.get(world.project.id, id)
+    assert (status.claims, status.misses) == (1, 0)
+    await world.sandboxes.kill(world.project.id, made.id)
+    assert len(world.node.machine.sandboxes) == 2
+
+
+async def test_an_empty_pool_is_an_ordinary_create(world: World) -> None:
+    id = await _pool(world, 1)
+    gate = world.node.hold("launch")
+    first = await world.create()
+    creating = spawn(world.create(), name="create")
+    await until(lambda: len(world.node.launches) == 3)
+    gate.opened.set()
+    second = await creating
+    assert (world.sandboxes.was_warm(first.id), world.sandboxes.was_warm(second.id)) == (True, False)
+    status = await world.sandboxes.pools.get(world.project.id, id)
+    assert (status.claims, status.misses) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("resources", "warm"),
+    [
+        (Resources(), True),
+        (Resources(cpu=0.5), True),
+        (Resources(cpu=2), True),
+        (Resources(cpu=3), False),
+        (Resources(memory_mib=1024), False),
+        (Resources(disk_mib=2048), False),
+        (Resources(pids_max=64), False),
+    ],
+)
+async def test_what_a_claim_may_choose(world: World, resources: Resources, warm: bool) -> None:
+    await _pool(world, 1)
+    made = await world.sandboxes.create(world.project.id, replace(SPEC, resources=resources))
+    assert world.sandboxes.was_warm(made.id) is warm
+    assert made.spec.resources == resources
+    assert world.node.machine.sandboxes[made.id].cpu == resources.cpu
+
+
+async def test_another_projects_pool_is_not_seen(world: World) -> None:
+    await _pool(world, 1)
+    other = await SqlProjects(world.database).ensure(Project(new_project_id(), "other"), 1.0)
+    made = await world.sandboxes.create(other.id, SPEC)
+    assert not world.sandboxes.was_warm(made.id)
+
+
+async def test_resized_and_deleted(world: World) -> None:
+    id = await _pool(world, 3)
+    again = await world.sandboxes.pools.set(world.project.id, "base", "fake", Resources(), 1)
+    assert again.pool.id == id
+    await _warm(world, id, 1)
+    assert len(world.node.machine.sandboxes) == 1
+    await world.sandboxes.pools.delete(world.project.id, id)
+    assert world.node.machine.sandboxes == {}
+    with pytest.raises(NotFound):
+        await world.sandboxes.pools.get(world.project.id, id)
+
+
+async def test_one_that_died_is_replaced(world: World) -> None:
+    id = await _pool(world, 1)
+    (waiting,) = world.node.machine.sandboxes
+    await world.node.die(waiting)
+    await _warm(world, id, 1)
+    assert waiting not in world.node.machine.sandboxes
+
+
+async def test_one_that_does_not_answer_is_ended_and_another_taken(world: World) -> None:
+    await _pool(world, 2)
+    world.node.fail("claim", GuestUnreachable("no answer"))
+    made = await world.create()
+    assert world.sandboxes.was_warm(made.id)
+    live = (await world.sandboxes.list(world.project.id)).items
+    assert [item.id for item in live] == [made.id]
+
+
+async def test_a_limit_holds_for_claims(world: World) -> None:
+    await _pool(world, 2)
+    await world.projects.set_limits(world.project.id, ProjectLimits(max_sandboxes=1))
+    await world.create()
+    with pytest.raises(LimitExceeded):
+        await world.create()
+    assert len((await world.sandboxes.list(world.project.id)).items) == 1
+
+
+async def test_never_past_the_machine_and_no_one_waits_for_it(world: World) -> None:
+    world.node.max_sandboxes = 3
+    status = await world.sandboxes.pools.set(world.project.id, "base", "fake", Resources(), 10)
+    await _warm(world, status.pool.id, 3)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    status = await world.sandboxes.pools.get(world.project.id, status.pool.id)
+    assert status.message is not None
+    # Another size than the pool's: it takes the place of one that merely waits.
+    made = await world.sandboxes.create(world.project.id, replace(SPEC, resources=Resources(memory_mib=128)))
+    assert not world.sandboxes.was_warm(made.id)
+    assert len(world.node.machine.sandboxes) == 3
+    for _ in range(2):
+        await world.create()
+    with pytest.raises(Capacity):
+        await world.sandboxes.create(world.project.id, replace(SPEC, resources=Resources(memory_mib=128)))
+
+
+async def test_a_restart_fills_anew(world: World) -> None:
+    await _pool(world, 2)
+    before = set(world.node.machine.sandboxes)
+    after = await world.restart()
+    try:
+        (status,) = await after.sandboxes.pools.list(after.project.id)
+        await _warm(after, status.pool.id, 2)
+        assert before.isdisjoint(after.node.machine.sandboxes)
+    finally:
+        await after.close()
+
+
+@pytest.mark.parametrize("ready", [-1, 1001])
+async def test_bad_sizes(world: World, ready: int) -> None:
+    with pytest.raises(InvalidArgument):
+        await world.sandboxes.pools.set(world.project.id, "base", "fake", Resources(), ready)
+
+
+@pytest.mark.parametrize(("template", "runtime"), [("missing", "fake"), ("base", "missing")])
+async def test_of_what_is_not_there(world: World, template: str, runtime: str) -> None:
+    with pytest.raises(NotFound):
+        await world.sandboxes.pools.set(world.project.id, template, runtime, Resources(), 1)
