@@ -48,7 +48,8 @@ def main() -> int:
     ]
     build = (ROOT / "requirements/build.in").read_text(encoding="utf-8").splitlines()
     runtime = build + [line for project in projects for line in project.get("dependencies", [])]
-    dev = [line for project in projects for line in project.get("optional-dependencies", {}).get("dev", [])]
+    extras = [project.get("optional-dependencies", {}) for project in projects]
+    dev = [line for extra in extras for name in ("dev", "archive") for line in extra.get(name, [])]
     found = faults(ROOT / "requirements/runtime.txt", runtime) + faults(ROOT / "requirements/dev.txt", runtime + dev)
     for fault in found:
         print(fault, file=sys.stderr)

@@ -27,4 +27,4 @@ upgrade=()
 if [[ ${1:-} == --upgrade ]]; then upgrade=(--upgrade); fi
 compile runtime.txt "${upgrade[@]}"
 # Constrained by the first, so that tests run against what users get.
-compile dev.txt "${upgrade[@]}" --extra dev --extra postgres --constraint requirements/runtime.txt
+compile dev.txt "${upgrade[@]}" --extra dev --extra postgres --extra archive --constraint requirements/runtime.txt
