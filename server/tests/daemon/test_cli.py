@@ -145,3 +145,10 @@ def test_the_authority_to_trust(atolld: Atolld, settings: Settings) -> None:
     assert f"SSL_CERT_FILE={path}" in told.stdout and f"NODE_EXTRA_CA_CERTS={path}" in told.stdout
     refused = atolld("ca")
     assert refused.returncode == 1 and "no domain is set" in refused.stderr
+
+
+def test_the_key_that_signs_archives(atolld: Atolld, settings: Settings) -> None:
+    said = atolld("archive-key")
+    assert said.stdout.startswith("atoll-archive-")
+    assert atolld("archive-key").stdout == said.stdout
+    assert (settings.state / "archive.key").stat().st_mode & 0o777 == 0o600

@@ -29,6 +29,7 @@ from atolld.foundation.clock import SystemClock
 from atolld.foundation.errors import AtollError, InvalidArgument
 from atolld.foundation.ids import KeyId
 from atolld.foundation.units import MIB, format_seconds
+from atolld.host.archivekeys import open_keys, public_key_text
 from atolld.storage.database import open_database
 from atolld.storage.keys import SqlKeys
 from atolld.storage.projects import SqlProjects
@@ -97,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     ca = commands.add_parser("ca", help="the authority that `tls` auto makes: where it lies and how to trust it")
     ca.add_argument("--domain", help="the domain (setting `domain`)")
     ca.set_defaults(run=_ca)
+
+    commands.add_parser(
+        "archive-key", help="print the public key that signs this machine's archives of snapshots"
+    ).set_defaults(run=_archive_key)
 
     openapi = commands.add_parser("openapi", help="print an API's specification")
     openapi.add_argument("dialect", nargs="?", choices=("native", "e2b"), default="native")
@@ -242,6 +247,11 @@ def _ca(settings: Settings, _arguments: argparse.Namespace) -> None:
         "Everything on this machine (Debian, Ubuntu):\n"
         f"  cp {path} /usr/local/share/ca-certificates/atoll.crt && update-ca-certificates"
     )
+
+
+def _archive_key(settings: Settings, _arguments: argparse.Namespace) -> None:
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _say(public_key_text(open_keys(settings.state).public))
 
 
 def _openapi(_settings: Settings, arguments: argparse.Namespace) -> None:

@@ -68,6 +68,7 @@ async def build(settings: Settings, clock: Clock) -> LinuxNode:
             state_dir=instance.state_dir,
             clock=clock,
             disk_reserve_bytes=settings.disk_reserve_mib * MIB,
+            archive_trust=settings.archive_trust,
         )
     )
     node = NodeManager(

@@ -13,9 +13,10 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from atolld.foundation.errors import InvalidArgument
+from atolld.host.archivekeys import parse_public_key
 from atolld.host.diskstore import MIN_STORE_MIB
 from atolld.host.instance import Instance
 
@@ -26,9 +27,20 @@ DEFAULT_FILE = Path("/etc/atoll/atolld.json")
 # and a test's crash point.
 _NOT_SETTINGS = frozenset({"API_URL", "API_KEY", "SETTINGS", "CRASH_POINT", "AGENT_PORT", "CONFIG"})
 
-_LISTS = frozenset({"dns_servers", "allow_private_cidrs"})
+_LISTS = frozenset({"dns_servers", "allow_private_cidrs", "archive_trust"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _archive_key(text: str) -> str:
+    try:
+        parse_public_key(text)
+    except InvalidArgument as error:
+        raise ValueError(error.message) from None
+    return text.strip()
+
+
+ArchiveKey = Annotated[str, AfterValidator(_archive_key)]
 
 
 class Settings(BaseModel):
@@ -97,6 +109,11 @@ class Settings(BaseModel):
     )
     allow_private_cidrs: tuple[IPv4Network, ...] = Field(
         (), description="Private ranges that sandboxes may reach; default none."
+    )
+    archive_trust: tuple[ArchiveKey, ...] = Field(
+        (),
+        description="Public keys (`atolld archive-key`) of machines whose archives of snapshots may be imported here, "
+        "beside this machine's own. See docs/archives.md.",
     )
     build_inherit_host: bool = Field(
         True, description="Template builds use this machine's package mirror, proxies and certificates."

@@ -91,17 +91,27 @@ class Saves:
         crash_point("save_files.has_disk")
 
     def finish(
-        self, id: str, kind: SaveKind, engine: str, *, layers: tuple[Path, ...], created_at: float, stopped_s: float
+        self,
+        id: str,
+        kind: SaveKind,
+        engine: str,
+        *,
+        layers: tuple[Path, ...],
+        created_at: float,
+        stopped_s: float,
+        cpu_flags: frozenset[str] | None = None,
     ) -> Manifest:
         """Make the save begun whole: checksums, manifest, all to the disk, its name.
 
-        `layers`: roots of the read-only layers below its disk. Raises NotFound when it was not begun or has no disk,
+        `layers`: roots of the read-only layers below its disk. `cpu_flags`: of the CPU that it was made on, None: this
+        one. Raises NotFound when it was not begun or has no disk,
         Capacity, Internal when a path is no template's layer, OSError; the save can be abandoned then.
         """
         part = self._begun(id)
+        flags = read_cpu_flags() if cpu_flags is None else cpu_flags
         digests = tuple(map(self.templates.digest, layers))
         with no_room(f"save {id}"):
-            manifest = self._describe(id, part, kind, engine, digests, created_at, stopped_s)
+            manifest = self._describe(id, part, kind, engine, digests, created_at, stopped_s, flags)
             crash_point("save_files.hashed")
             (part / NAME).write_text(manifest.to_text(), encoding="utf-8")
             crash_point("save_files.described")
@@ -208,6 +218,7 @@ class Saves:
         layers: tuple[str, ...],
         created_at: float,
         stopped_s: float,
+        cpu_flags: frozenset[str],
     ) -> Manifest:
         memory, memory_bytes = [], 0
         for name in sorted(os.listdir(part / MEMORY)):
@@ -226,7 +237,7 @@ class Saves:
             created_at=created_at,
             stopped_s=stopped_s,
             layers=layers,
-            cpu_flags=read_cpu_flags(),
+            cpu_flags=cpu_flags,
             memory=tuple(memory),
             disk=disk,
             memory_bytes=memory_bytes,

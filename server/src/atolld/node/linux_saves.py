@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.aio import spawn
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound, Unimplemented
+from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound
 from atolld.foundation.ids import SnapshotId
 from atolld.foundation.units import MIB, format_bytes
 from atolld.host import layers, mounts, savediff, saveviews
+from atolld.host.archivekeys import open_keys
 from atolld.host.privatemounts import in_private_mounts
 from atolld.host.saves import DISK
+from atolld.images.layerarchive import LayerArchives
+from atolld.node.archives import SaveArchives
 from atolld.node.interface import Admit
 from atolld.node.machine import Prepared
 from atolld.node.mechanisms import Mechanisms
@@ -33,6 +37,13 @@ class LinuxSaves:
         self._host = mechanisms
         self._views = mechanisms.state_dir / "views"
         self._comparing = asyncio.Lock()
+        self._archives = SaveArchives(
+            saves=mechanisms.saves,
+            layers=LayerArchives(mechanisms.saves.templates.directory.parent),
+            keys=lambda: open_keys(mechanisms.state_dir, mechanisms.archive_trust),
+            free_bytes=mechanisms.store.free_bytes,
+            reserve_bytes=mechanisms.disk_reserve_bytes,
+        )
 
     async def settle(self, prepared: Prepared) -> None:
         """See `Machine.settle`."""
@@ -111,12 +122,13 @@ class LinuxSaves:
 
     async def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
         """See `Machine.export_save`."""
-        raise Unimplemented("snapshots cannot be exported yet")
-        yield b""
+        async with aclosing(self._archives.write(save_id, facts)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         """See `Machine.import_save`."""
-        raise Unimplemented("snapshots cannot be imported yet")
+        return await self._archives.read(save_id, stream, admit)
 
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
         """See `Machine.save_layers`."""

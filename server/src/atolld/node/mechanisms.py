@@ -17,7 +17,8 @@ from atolld.host.saves import Saves
 
 @dataclass(slots=True)
 class Mechanisms:
-    """`disk_reserve_bytes`: what must stay free on the store for a save to be begun."""
+    """`disk_reserve_bytes`: what must stay free on the store for a save to be begun. `archive_trust`: public keys of
+    the machines whose archives are read, beside this one's own."""
 
     network: HostNetwork
     store: DiskStore
@@ -29,3 +30,4 @@ class Mechanisms:
     state_dir: Path
     clock: Clock
     disk_reserve_bytes: int
+    archive_trust: tuple[str, ...] = ()
