@@ -19,6 +19,7 @@ from atolld.api.native.schemas import (
 from atolld.api.services import Caller, Use
 from atolld.control.lists import ListFilters
 from atolld.control.origins import resolve_template
+from atolld.control.resuming import Unchanged
 from atolld.core.lifecycle import LIVE_STATES, SandboxState
 
 router = APIRouter(prefix="/v1/sandboxes", tags=["sandboxes"])
@@ -94,10 +95,12 @@ async def set_timeout(id: str, body: SetTimeout, use: Use, caller: Caller) -> Sa
 
 @router.post("/{id}/connect")
 async def connect_sandbox(id: str, use: Use, caller: Caller, body: ConnectSandbox | None = None) -> SandboxView:
-    """Begin to use a sandbox that somebody else created; with `timeout_s` it lives at least that long from now."""
-    if body is None or body.timeout_s is None:
-        return SandboxView.of(await use.sandboxes.get(caller.project_id, sandbox_id(id)))
-    return SandboxView.of(await use.sandboxes.extend_timeout(caller.project_id, sandbox_id(id), body.timeout_s))
+    """Begin to use a sandbox: it is resumed when it is paused or frozen. With `timeout_s` it lives at least that long
+    from now; without, a resumed one lives as long as it was made to, and another as long as it did anyhow."""
+    asked_s = None if body is None else body.timeout_s
+    timeout_s = Unchanged.TIMEOUT if asked_s is None else asked_s
+    sandbox, _ = await use.sandboxes.connect(caller.project_id, sandbox_id(id), timeout_s)
+    return SandboxView.of(sandbox)
 
 
 @router.put("/{id}/network")
