@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import atolld.control
 from atolld.core.lifecycle import SandboxState
 from atolld.daemon.telemetry import Metrics, open_files, resident_bytes
 
@@ -31,6 +33,16 @@ def test_what_control_tells_is_shown() -> None:
     assert told['atoll_sandbox_create_seconds_bucket{le="0.1",runtime="gvisor"}'] == 0
     assert told["atoll_sandbox_expiry_delay_seconds_count"] == 1
     assert told['atoll_api_request_seconds_count{route="/v1/sandboxes",status="201"}'] == 1
+
+
+def test_every_name_that_control_tells_is_known() -> None:
+    (package,) = atolld.control.__path__
+    sources = "".join(path.read_text() for path in Path(package).glob("*.py"))
+    metrics = Metrics()
+    for verb, known in (("count", metrics.counters), ("observe", metrics.histograms)):
+        told = set(re.findall(verb + r'\(\s*"([a-z_]+)"', sources))
+        assert told
+        assert told <= known, verb
 
 
 def test_gauges_are_read_when_they_are_asked_for() -> None:

@@ -106,7 +106,7 @@ class Pausing:
         labels = {"runtime": live.sandbox.spec.runtime}
         self._telemetry.count("sandbox_pauses", {**labels, "outcome": "ok"})
         self._telemetry.observe("sandbox_pause_seconds", self._clock.monotonic() - started, labels)
-        self._telemetry.observe("sandbox_stopped_seconds", saved.stopped_s, {**labels, "for": "pause"})
+        self._telemetry.observe("sandbox_stopped_seconds", saved.stopped_s, {**labels, "purpose": "pause"})
         self._garbage.wake()
         await self._free(live)
 

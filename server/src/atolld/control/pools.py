@@ -112,11 +112,11 @@ class Pools:
             warm = pool.take()
             if warm is not None:
                 pool.claims += 1
-                self._telemetry.count("pool_claims", {"template": spec.template, "outcome": "hit"})
+                self._telemetry.count("pool_claims", {"outcome": "hit"})
                 return warm
         for pool in fitting[:1]:
             pool.misses += 1
-            self._telemetry.count("pool_claims", {"template": spec.template, "outcome": "miss"})
+            self._telemetry.count("pool_claims", {"outcome": "miss"})
         return None
 
     async def give_up(self, warm: Warm) -> None:

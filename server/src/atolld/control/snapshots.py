@@ -114,7 +114,7 @@ class Snapshots:
         crash_point("snapshot.after_ready")
         labels = {"runtime": draft.runtime}
         self._telemetry.count("snapshots", {**labels, "outcome": "ok"})
-        self._telemetry.observe("sandbox_stopped_seconds", saved.stopped_s, {**labels, "for": role.value})
+        self._telemetry.observe("sandbox_stopped_seconds", saved.stopped_s, {**labels, "purpose": role.value})
         if role is SnapshotRole.SNAPSHOT:
             async with live.lock:
                 live.update(head_id=draft.id)

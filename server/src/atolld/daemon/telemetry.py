@@ -24,12 +24,20 @@ _COUNTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sandbox_creates": ("Creates of sandboxes by outcome: ok or the error's code", ("runtime", "outcome")),
     "sandbox_ends": ("Ends of sandboxes by reason", ("runtime", "reason")),
     "sandbox_cleanup_failures": ("Take-downs of sandboxes that failed and are tried again", ("runtime",)),
+    "sandbox_pauses": ("Pauses of sandboxes: ok or failed (it then goes on)", ("runtime", "outcome")),
+    "sandbox_resumes": ("Resumes and rollbacks: ok or failed (it then is paused)", ("runtime", "kind", "outcome")),
+    "sandbox_idle_failures": ("Idle sandboxes that could not be frozen or paused", ("runtime",)),
+    "snapshots": ("Snapshots and saves of forks: ok or failed", ("runtime", "outcome")),
+    "pool_claims": ("Creates that a warm pool could serve: hit, or miss when it was empty", ("outcome",)),
     "usage_sample_failures": ("Samples of usage that could not be taken", ()),
 }
 _TIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sandbox_create_seconds": ("Time from the request to a sandbox that answers", ("runtime",)),
     "sandbox_create_phase_seconds": ("Where the time of a create went", ("runtime", "phase")),
     "sandbox_end_seconds": ("Time from the decision to nothing left", ("runtime",)),
+    "sandbox_pause_seconds": ("Time from the request to a sandbox that is saved", ("runtime",)),
+    "sandbox_resume_seconds": ("Time from the request to a sandbox that answers again", ("runtime", "kind")),
+    "sandbox_stopped_seconds": ("How long a guest stood still to be saved", ("runtime", "purpose")),
     "sandbox_expiry_delay_seconds": ("How late expired sandboxes were ended", ()),
 }
 
@@ -67,6 +75,16 @@ class Metrics:
         )
         self.loop_lag = LoopLag(self._registry)
         self._registry.register(_Gauges(self.sources))
+
+    @property
+    def counters(self) -> frozenset[str]:
+        """The names that can be counted."""
+        return frozenset(self._counts)
+
+    @property
+    def histograms(self) -> frozenset[str]:
+        """The names that can be observed."""
+        return frozenset(self._times)
 
     def count(self, name: str, labels: Mapping[str, str]) -> None:
         """One more of `name`; see `Telemetry` for the names."""
