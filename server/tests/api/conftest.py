@@ -14,6 +14,7 @@ from atolld.api.dialects import Dialects
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.entry import Entry
 from atolld.api.services import Check, Services
+from atolld.control.live import Endpoint
 from atolld.control.pools import Pools
 from atolld.control.snapshots import Snapshots
 from atolld.control.testing import World
@@ -41,6 +42,7 @@ class Api:
     pools: FakePools
     checks: list[FakeCheck] = field(default_factory=lambda: [FakeCheck()])
     observed: list[tuple[str, int]] = field(default_factory=list)
+    agents_are_well: bool = True
 
     async def error(self, method: str, path: str, **arguments: Any) -> tuple[int, str, str]:
         """Status, code and message of a request that must fail, in the one form errors have."""
@@ -70,6 +72,9 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     async def doctor() -> list[Check]:
         return [*made.checks]
 
+    async def agent_answers(_endpoint: Endpoint) -> bool:
+        return made.agents_are_well
+
     snapshots, pools = FakeSnapshots(), FakePools()
     services = Services(
         sandboxes=world.sandboxes,
@@ -83,6 +88,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         doctor=doctor,
         metrics=lambda: b"atoll_up 1\n",
         health=lambda: {"status": "ok", "version": "0", "uptime_s": 1.0, "sandboxes": 0},
+        agent_answers=agent_answers,
     )
     observed: list[tuple[str, int]] = []
     entry = Entry(

@@ -89,6 +89,9 @@ class FakeSnapshots:
         self.asked.append(("diff", newer, older, limit))
         return [FileDiff("/a", FileChange.ADDED, 5), FileDiff("/b", FileChange.REMOVED, 0)]
 
+    async def saved_as(self, sandbox: Sandbox) -> SaveKind | None:
+        return next((one.kind for one in self.all if one.id == sandbox.save_id), None)
+
 
 @dataclass
 class FakePools:

@@ -9,7 +9,9 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from atolld.control.events import Events
+from atolld.control.health import agent_answers
 from atolld.control.keys import Keys
+from atolld.control.live import Endpoint
 from atolld.control.pools import Pools
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
@@ -41,7 +43,8 @@ class Check(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything a handler may call. `metrics_public`: whether `/metrics` answers clients that are not on loopback."""
+    """Everything a handler may call. `metrics_public`: whether `/metrics` answers clients that are not on loopback.
+    `agent_answers`: whether the agent of a sandbox is well now."""
 
     sandboxes: Sandboxes
     snapshots: Snapshots
@@ -55,6 +58,7 @@ class Services:
     metrics: Callable[[], bytes]
     health: Callable[[], Mapping[str, object]]
     metrics_public: bool = False
+    agent_answers: Callable[[Endpoint], Awaitable[bool]] = agent_answers
 
 
 # Dependencies are coroutines although they wait for nothing: plain functions are sent through a pool of threads, and a

@@ -17,6 +17,7 @@ from atolld.control.saves import Garbage, draft_save
 from atolld.control.tasks import uninterrupted
 from atolld.control.telemetry import Telemetry
 from atolld.core.lifecycle import SandboxState
+from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import FileDiff, SaveKind, Snapshot, SnapshotRole, check_snapshot_name
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
@@ -138,6 +139,13 @@ class Snapshots:
             # A pause's save is its sandbox's own; nobody starts from it, deletes it or rolls back to it by name.
             raise NotFound(f"there is no snapshot {id_or_name[:128]!r}")
         return found
+
+    async def saved_as(self, sandbox: Sandbox) -> SaveKind | None:
+        """What the save that a paused sandbox resumes from holds; None for one that is not paused."""
+        if sandbox.state is not SandboxState.PAUSED or sandbox.save_id is None:
+            return None
+        found = await self._store.find(sandbox.save_id)
+        return None if found is None else found.kind
 
     async def of_tree(self, project_id: ProjectId, sandbox_id: SandboxId, id_or_name: str) -> Snapshot:
         """A snapshot that a sandbox can be rolled back to. Raises NotFound, FailedPrecondition when it is none."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 import pytest
 
+from atolld.core.snapshot import Snapshot
+from atolld.foundation.ids import SnapshotId
+
 from ..conftest import Api  # noqa: TID252
+from ..fakes import SNAPSHOT  # noqa: TID252
 
 
 @dataclass
@@ -40,3 +46,46 @@ class E2b:
 @pytest.fixture
 def e2b(api: Api) -> E2b:
     return E2b(api)
+
+
+@pytest.fixture
+def whole(e2b: E2b, monkeypatch: pytest.MonkeyPatch) -> E2b:
+    """With the snapshots of the control plane instead of those that are only played."""
+    for name in ("create", "get", "list", "delete", "saved_as"):
+        monkeypatch.setattr(e2b.api.snapshots, name, getattr(e2b.api.world.sandboxes.snapshots, name))
+    return e2b
+
+
+@dataclass
+class Played:
+    """A use case that is only played: `calls` are its arguments, `answers` what the next calls return or raise."""
+
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    answers: deque[Any] = field(default_factory=deque)
+
+    async def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.calls.append((*arguments, *named.values()))
+        answer = self.answers.popleft() if self.answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+Play = Callable[..., Played]
+
+
+@pytest.fixture
+def play(e2b: E2b, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """`play(use_case, name, *answers)` stands in for a method of a use case."""
+
+    def played(use_case: object, name: str, *answers: Any) -> Played:
+        stand_in = Played(answers=deque(answers))
+        monkeypatch.setattr(use_case, name, stand_in)
+        return stand_in
+
+    return played
+
+
+def snapshot(id: str, name: str | None = None, **changes: Any) -> Snapshot:
+    """A whole snapshot."""
+    return replace(SNAPSHOT, id=SnapshotId(id), name=name, **changes)

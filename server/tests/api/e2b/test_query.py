@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from atolld.api.e2b.query import metadata_filter, sandbox_id, sandbox_ids, wants_running
+from atolld.api.e2b.query import PAUSED_STATES, RUNNING_STATES, metadata_filter, sandbox_id, sandbox_ids, states_of
+from atolld.core.lifecycle import SandboxState
 from atolld.foundation.errors import InvalidArgument, NotFound
 
 ID = "i" + "0" * 19
@@ -43,8 +44,15 @@ def test_metadata(text: str | None, pairs: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "running"),
-    [([], True), (["running"], True), (["paused"], False), (["paused,running"], True), ([","], True)],
+    ("states", "wanted"),
+    [
+        ([], RUNNING_STATES | PAUSED_STATES),
+        (["running"], RUNNING_STATES),
+        (["paused"], PAUSED_STATES),
+        (["paused,running"], RUNNING_STATES | PAUSED_STATES),
+        (["paused", "running"], RUNNING_STATES | PAUSED_STATES),
+        ([","], RUNNING_STATES | PAUSED_STATES),
+    ],
 )
-def test_states(states: list[str], running: bool) -> None:
-    assert wants_running(states) is running
+def test_states(states: list[str], wanted: frozenset[SandboxState]) -> None:
+    assert states_of(states) == wanted

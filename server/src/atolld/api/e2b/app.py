@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from atolld.api import framework
-from atolld.api.e2b import later, lists, observe, projects, sandboxes, templates
+from atolld.api.e2b import forks, later, lists, observe, pauses, projects, sandboxes, snapshots, templates
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.e2b.views import ErrorView
 from atolld.api.errors import render_e2b
@@ -41,7 +41,7 @@ def create_e2b_app(services: Services | None, options: E2bOptions | None = None)
     app.state.options = options or E2bOptions()
     framework.install(app, render_e2b)
     # Fixed paths before those with an id in the same place.
-    for module in (observe, lists, sandboxes, later, templates, projects):
+    for module in (observe, lists, sandboxes, pauses, forks, later, snapshots, templates, projects):
         app.include_router(module.router)
     app.add_middleware(_SlashesKept)
     return app

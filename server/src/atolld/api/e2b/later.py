@@ -7,14 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from atolld.api.e2b.query import sandbox_id
-from atolld.api.services import Caller, Use
+from atolld.api.services import Caller
 from atolld.foundation.errors import Unimplemented
 
 router = APIRouter()
 
-PAUSING = "sandboxes cannot be paused yet"
-SNAPSHOTS = "snapshots are not supported yet"
 BUILDS = "templates cannot be built over this API yet; use the ones that `GET /templates` lists"
 TAGS = "templates have no tags yet"
 VOLUMES = "volumes are not supported yet"
@@ -23,16 +20,8 @@ EVENTS = "events are not served in this form yet; `GET /v1/events` has them"
 WEBHOOKS = "webhooks are not supported yet"
 TEAM_METRICS = "metrics of a team are not kept; `GET /metrics` has those of the daemon"
 
-# Of a live sandbox: one that is not there is told to be not there.
-OF_A_SANDBOX = {
-    "POST /sandboxes/{id}/pause": PAUSING,
-    "POST /sandboxes/{id}/fork": "sandboxes cannot be forked yet",
-    "POST /sandboxes/{id}/snapshots": SNAPSHOTS,
-}
-
 # Fixed paths before those with an id in the same place.
 LATER = {
-    "GET /snapshots": SNAPSHOTS,
     "POST /templates/tags": TAGS,
     "DELETE /templates/tags": TAGS,
     "POST /templates": BUILDS,
@@ -41,7 +30,6 @@ LATER = {
     "POST /templates/{id}": BUILDS,
     "PATCH /templates/{id}": BUILDS,
     "PATCH /v2/templates/{id}": BUILDS,
-    "DELETE /templates/{id}": BUILDS,
     "POST /templates/{id}/builds/{build}": BUILDS,
     "POST /v2/templates/{id}/builds/{build}": BUILDS,
     "GET /templates/{id}/files/{hash}": BUILDS,
@@ -102,20 +90,9 @@ def _refusal_without_a_key(reason: str) -> Handler:
     return refuse
 
 
-def _refusal_of_a_sandbox(reason: str) -> Handler:
-    async def refuse(id: str, use: Use, caller: Caller) -> None:
-        await use.sandboxes.get(caller.project_id, sandbox_id(id))
-        raise Unimplemented(reason)
-
-    return refuse
-
-
 for operation, reason in LATER.items():
     method, path = operation.split(" ")
     router.add_api_route(path, _refusal(reason), methods=[method], include_in_schema=False)
 for operation, reason in WITHOUT_A_KEY.items():
     method, path = operation.split(" ")
     router.add_api_route(path, _refusal_without_a_key(reason), methods=[method], include_in_schema=False)
-for operation, reason in OF_A_SANDBOX.items():
-    method, path = operation.split(" ")
-    router.add_api_route(path, _refusal_of_a_sandbox(reason), methods=[method], include_in_schema=False)

@@ -8,22 +8,20 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from atolld.api.e2b.query import metadata_filter, wants_running
+from atolld.api.e2b.query import RUNNING_STATES, metadata_filter, states_of
 from atolld.api.e2b.views import ListedSandbox
-from atolld.api.services import Caller, Services, Use
-from atolld.control.lists import ListFilters, Page
-from atolld.core.lifecycle import SandboxState
-from atolld.core.project import Principal
+from atolld.api.services import Caller, Use
+from atolld.control.lists import ListFilters
 
 router = APIRouter(tags=["sandboxes"])
 
-RUNNING = frozenset({SandboxState.RUNNING})
 METADATA = "Pairs that all must match, form-encoded, with keys and values percent-encoded before."
 
 Metadata = Annotated[str | None, Query(description=METADATA)]
 
 
 async def filters_of(
+    state: Annotated[list[str], Query(description="running, paused; default: both.")] = [],  # noqa: B006
     metadata: Metadata = None,
     template: str | None = None,
     startedAfter: datetime | None = None,
@@ -31,7 +29,7 @@ async def filters_of(
 ) -> ListFilters:
     """The filters in a request's query. Raises InvalidArgument."""
     return ListFilters(
-        states=RUNNING,
+        states=states_of(state),
         metadata=metadata_filter(metadata),
         template=template,
         # Here a sandbox started at that very time counts.
@@ -46,7 +44,7 @@ Filters = Annotated[ListFilters, Depends(filters_of)]
 @router.get("/sandboxes")
 async def list_sandboxes(use: Use, caller: Caller, metadata: Metadata = None) -> list[ListedSandbox]:
     """All running sandboxes, the newest first (deprecated by E2B)."""
-    filters = ListFilters(states=RUNNING, metadata=metadata_filter(metadata))
+    filters = ListFilters(states=RUNNING_STATES, metadata=metadata_filter(metadata))
     page = await use.sandboxes.list(caller.project_id, filters)
     items = page.items
     while page.next_cursor is not None:
@@ -61,20 +59,12 @@ async def list_sandboxes_v2(
     caller: Caller,
     response: Response,
     filters: Filters,
-    state: Annotated[list[str], Query(description="running, paused; default: both.")] = [],  # noqa: B006
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
     nextToken: Annotated[str | None, Query(max_length=512)] = None,
 ) -> list[ListedSandbox]:
     """A page of sandboxes by time of start; `x-next-token` is the `nextToken` of the next one, absent on the last."""
-    page = await _page(use, caller, filters, limit, nextToken, wants_running(state))
+    page = await use.sandboxes.list(caller.project_id, filters, limit, nextToken)
     response.headers["x-total-running"] = str(page.total_running)
     if page.next_cursor is not None:
         response.headers["x-next-token"] = page.next_cursor
     return [ListedSandbox.of(sandbox) for sandbox in page.items]
-
-
-async def _page(
-    use: Services, caller: Principal, filters: ListFilters, limit: int, cursor: str | None, running: bool
-) -> Page:
-    page = await use.sandboxes.list(caller.project_id, filters, limit, cursor)
-    return page if running else Page([], None, page.total_running)

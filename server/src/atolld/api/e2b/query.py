@@ -13,6 +13,11 @@ from atolld.foundation.ids import SandboxId, parse_sandbox_id
 MAX_PAIRS = 64
 MAX_IDS = 100
 
+# One that is frozen answers as soon as it is asked; one that is being resumed does not yet.
+RUNNING_STATES = frozenset({SandboxState.RUNNING, SandboxState.FROZEN})
+PAUSED_STATES = frozenset({SandboxState.PAUSING, SandboxState.PAUSED, SandboxState.RESUMING})
+
+_STATES = {"running": RUNNING_STATES, "paused": PAUSED_STATES}
 _SHORT_ID = re.compile(r"[a-z0-9]{1,64}")
 
 
@@ -63,13 +68,13 @@ def metadata_filter(text: str | None) -> dict[str, str]:
     return {unquote(key): unquote(value) for key, value in pairs}
 
 
-def wants_running(states: Sequence[str]) -> bool:
-    """Whether running sandboxes are asked for by `state`, given once with commas or several times; none means all.
+def states_of(states: Sequence[str]) -> frozenset[SandboxState]:
+    """What `state` asks for, given once with commas or several times; none means both.
 
     Raises InvalidArgument for a state that is neither `running` nor `paused`.
     """
     wanted = [one for part in states for one in part.split(",") if one]
     for one in wanted:
-        if one not in ("running", "paused"):
+        if one not in _STATES:
             raise InvalidArgument(f"state is {one[:40]!r}; running and paused are known")
-    return not wanted or SandboxState.RUNNING.value in wanted
+    return frozenset().union(*(_STATES[one] for one in wanted or _STATES))

@@ -74,6 +74,35 @@ class Connect(Body):
     memory: bool | None = None
 
 
+class Pause(Body):
+    """What a pause keeps, and whether the agent must answer before it."""
+
+    memory: bool | None = None
+    requireHealthyGuest: bool | None = None
+
+
+class Resume(Body):
+    """The life of a resumed sandbox, in seconds from now."""
+
+    timeout: Seconds = SHORT_TIMEOUT_S
+    autoPause: bool | None = None
+    memory: bool | None = None
+
+
+class Fork(Body):
+    """How many, and how long each lives, in seconds from now."""
+
+    count: int = 1
+    timeout: Seconds = SHORT_TIMEOUT_S
+
+
+class NewSnapshot(Body):
+    """What a snapshot keeps, and its name."""
+
+    name: str | None = Field(default=None, max_length=255)
+    memory: bool | None = None
+
+
 class NewKey(Body):
     """A new API key, or a key's new name."""
 

@@ -1,8 +1,9 @@
-"""`/sandboxes` and `/v2/sandboxes`: create, look, end, prolong, connect, network."""
+"""`/sandboxes` and `/v2/sandboxes`: create, look, end, prolong, network."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from typing import Annotated
 
 from fastapi import APIRouter, Header
@@ -10,21 +11,22 @@ from fastapi import APIRouter, Header
 from atolld.api.e2b.creation import spec_of, timeout_s
 from atolld.api.e2b.network import change_of
 from atolld.api.e2b.options import E2bOptions, Options
+from atolld.api.e2b.pauses import not_running, pause_mode
 from atolld.api.e2b.query import sandbox_id
 from atolld.api.e2b.requests import (
     LONG_TIMEOUT_S,
     SHORT_TIMEOUT_S,
-    Connect,
     NetworkUpdate,
     NewSandbox,
     Refresh,
     SetTimeout,
 )
-from atolld.api.e2b.templates import find_template
+from atolld.api.e2b.snapshots import find_origin
 from atolld.api.e2b.views import SandboxDetail, SandboxView
 from atolld.api.services import Caller, Services, Use
 from atolld.core.project import Principal
 from atolld.foundation.errors import Conflict, FailedPrecondition, InvalidArgument
+from atolld.foundation.ids import SandboxId
 
 router = APIRouter(tags=["sandboxes"])
 
@@ -50,7 +52,8 @@ async def create_sandbox_v2(
 @router.get("/sandboxes/{id}", response_model_exclude_none=True)
 async def get_sandbox(id: str, use: Use, caller: Caller, options: Options) -> SandboxDetail:
     """One sandbox."""
-    return SandboxDetail.detail(await use.sandboxes.get(caller.project_id, sandbox_id(id)), options)
+    sandbox = await use.sandboxes.get(caller.project_id, sandbox_id(id))
+    return SandboxDetail.detail(sandbox, options, await pause_mode(use, sandbox))
 
 
 @router.delete("/sandboxes/{id}", status_code=204)
@@ -62,38 +65,16 @@ async def kill_sandbox(id: str, use: Use, caller: Caller) -> None:
 @router.post("/sandboxes/{id}/timeout", status_code=204)
 async def set_timeout(id: str, body: SetTimeout, use: Use, caller: Caller, options: Options) -> None:
     """Set the end anew, counted from now; it may come nearer or go farther."""
-    await use.sandboxes.set_timeout(caller.project_id, sandbox_id(id), timeout_s(body.timeout, options))
+    wanted, lives_s = sandbox_id(id), timeout_s(body.timeout, options)
+    await _of_a_running_one(wanted, use.sandboxes.set_timeout(caller.project_id, wanted, lives_s))
 
 
 @router.post("/sandboxes/{id}/refreshes", status_code=204)
 async def refresh_sandbox(id: str, use: Use, caller: Caller, options: Options, body: Refresh | None = None) -> None:
     """Let the sandbox live at least `duration` seconds from now, 15 by default."""
-    asked = body.duration if body is not None else None
-    duration_s = timeout_s(SHORT_TIMEOUT_S if asked is None else asked, options)
-    await use.sandboxes.extend_timeout(caller.project_id, sandbox_id(id), duration_s)
-
-
-@router.post("/sandboxes/{id}/connect", response_model_exclude_none=True)
-async def connect_sandbox(
-    id: str, use: Use, caller: Caller, options: Options, body: Connect | None = None
-) -> SandboxView:
-    """Begin to use a running sandbox; it lives at least `timeout` seconds from now."""
-    return await _connect(use, caller, options, id, body or Connect())
-
-
-@router.post("/v2/sandboxes/{id}/connect", response_model_exclude_none=True)
-async def connect_sandbox_v2(
-    id: str, use: Use, caller: Caller, options: Options, body: Connect | None = None
-) -> SandboxView:
-    """As the first form."""
-    return await _connect(use, caller, options, id, body or Connect())
-
-
-@router.post("/sandboxes/{id}/resume", status_code=201, response_model_exclude_none=True)
-async def resume_sandbox(id: str, use: Use, caller: Caller) -> SandboxView:
-    """Resume a paused sandbox; none is ever paused so far, so a live one is always a conflict."""
-    sandbox = await use.sandboxes.get(caller.project_id, sandbox_id(id))
-    raise FailedPrecondition(f"Sandbox {sandbox.id} is already running")
+    wanted, asked = sandbox_id(id), body.duration if body is not None else None
+    lives_s = timeout_s(SHORT_TIMEOUT_S if asked is None else asked, options)
+    await _of_a_running_one(wanted, use.sandboxes.extend_timeout(caller.project_id, wanted, lives_s))
 
 
 @router.put("/sandboxes/{id}/network", status_code=204)
@@ -114,8 +95,8 @@ async def _create(
 ) -> SandboxView:
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise InvalidArgument("Idempotency-Key must be 1 to 255 characters of a-z, 0-9 and '-'")
-    template = await find_template(use, caller, body.templateID)
-    spec = spec_of(body, template, options, secure=secure, timeout=timeout)
+    origin = await find_origin(use, caller, body.templateID, options)
+    spec = spec_of(body, origin, options, secure=secure, timeout=timeout)
     try:
         sandbox = await use.sandboxes.create(caller.project_id, spec, idempotency_key)
     except Conflict as error:
@@ -123,6 +104,8 @@ async def _create(
     return SandboxView.of(sandbox, options)
 
 
-async def _connect(use: Services, caller: Principal, options: E2bOptions, id: str, body: Connect) -> SandboxView:
-    wanted_s = timeout_s(body.timeout, options)
-    return SandboxView.of(await use.sandboxes.extend_timeout(caller.project_id, sandbox_id(id), wanted_s), options)
+async def _of_a_running_one(id: SandboxId, work: Awaitable[object]) -> None:
+    try:
+        await work
+    except FailedPrecondition as error:
+        raise not_running(error, id) from None

@@ -131,12 +131,13 @@ async def find_template(use: Services, caller: Principal, text: str) -> Template
     space, _, name = wanted.rpartition("/")
     known = await use.templates.list(caller.project_id)
     found = next((template for template in known if name in (template.name, template.id)), None)
-    if found is None or tag not in ("", DEFAULT_TAG) or (space and space != await _namespace(use, caller)):
+    if found is None or tag not in ("", DEFAULT_TAG) or (space and space != await namespace_of(use, caller)):
         raise NotFound(f"template '{text[:80]}' not found (known: {', '.join(one.name for one in known) or 'none'})")
     return found
 
 
-async def _namespace(use: Services, caller: Principal) -> str:
+async def namespace_of(use: Services, caller: Principal) -> str:
+    """The caller's project, as it stands before the names of what is the project's own."""
     return (await use.projects.get(caller.project_id)).name.lower()
 
 

@@ -9,9 +9,12 @@ from pydantic import BaseModel
 
 from atolld.api.e2b.network import allowed
 from atolld.api.e2b.options import CLIENT_ID, ENVD_VERSION, E2bOptions
+from atolld.api.e2b.query import PAUSED_STATES
 from atolld.core.sandbox import Sandbox
 from atolld.foundation.clock import rfc3339
 from atolld.node.interface import Usage
+
+PauseMode = Literal["full", "filesystem"]
 
 # `endAt` is required; a sandbox that never ends has one that no client will see.
 NEVER = "2999-12-31T23:59:59.000Z"
@@ -84,18 +87,19 @@ class LifecycleView(BaseModel):
 
 
 class SandboxDetail(ListedSandbox):
-    """One sandbox in full."""
+    """One sandbox in full. `pauseMode`: what the pause of a paused one has saved."""
 
     envdAccessToken: str | None = None
     allowInternetAccess: bool | None = None
     domain: str | None = None
     network: NetworkView
     lifecycle: LifecycleView
+    pauseMode: PauseMode | None = None
 
     @staticmethod
-    def detail(sandbox: Sandbox, options: E2bOptions) -> SandboxDetail:
+    def detail(sandbox: Sandbox, options: E2bOptions, pause_mode: PauseMode | None = None) -> SandboxDetail:
         """The view of `sandbox`."""
-        network = sandbox.spec.network
+        network, policy = sandbox.spec.network, sandbox.spec.lifecycle
         return SandboxDetail(
             **_listed(sandbox),
             envdAccessToken=sandbox.agent_token if sandbox.spec.secure else None,
@@ -107,7 +111,8 @@ class SandboxDetail(ListedSandbox):
                 denyOut=allowed(network.deny_out),
                 maskRequestHost=network.mask_request_host,
             ),
-            lifecycle=LifecycleView(autoResume=False, onTimeout="kill"),
+            lifecycle=LifecycleView(autoResume=policy.auto_resume, onTimeout=policy.on_timeout.value),
+            pauseMode=pause_mode,
         )
 
 
@@ -155,19 +160,27 @@ class ErrorView(BaseModel):
 
 
 def _listed(sandbox: Sandbox) -> dict[str, object]:
-    bounds = sandbox.spec.resources
+    bounds, paused = sandbox.spec.resources, sandbox.state in PAUSED_STATES
     return {
         "templateID": sandbox.template_id,
         "alias": sandbox.template_name,
         "sandboxID": sandbox.id,
         "clientID": CLIENT_ID,
         "startedAt": rfc3339(sandbox.started_at if sandbox.started_at is not None else sandbox.created_at),
-        "endAt": NEVER if sandbox.expires_at is None else rfc3339(sandbox.expires_at),
+        "endAt": _end_at(sandbox, paused),
         "cpuCount": math.ceil(bounds.cpu),
         "memoryMB": bounds.memory_mib,
         "diskSizeMB": bounds.disk_mib,
         "metadata": dict(sandbox.spec.metadata),
-        "state": "running",
+        "state": "paused" if paused else "running",
         "envdVersion": ENVD_VERSION,
         "volumeMounts": [],
     }
+
+
+def _end_at(sandbox: Sandbox, paused: bool) -> str:
+    # A paused one has no end; E2B tells since when it is paused.
+    moment = sandbox.expires_at
+    if moment is None and paused:
+        moment = sandbox.paused_at
+    return NEVER if moment is None else rfc3339(moment)
