@@ -16,8 +16,10 @@ from e2e.e2b.runners import (  # noqa: F401 - importing them registers their che
     later,
     lifetimes,
     networks,
+    pauses,
     ptys,
     sandboxes,
+    snapshots,
     watches,
 )
 from e2e.e2b.runners.harness import Flavour, Run, attempt, chosen, drive, go, tell

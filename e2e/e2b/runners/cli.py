@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,29 +223,58 @@ def write_dockerfile() -> None:
     Path(WORK.name, "suite.Dockerfile").write_text("FROM debian:12\nRUN true\n")
 
 
-def later_on_a_sandbox(*arguments: str) -> None:
+def state_of(sandbox_id: str) -> str:
+    return str(json.loads(said("sandbox", "info", sandbox_id, "--format", "json"))["state"])
+
+
+@check("sandbox pause", "sandbox resume", "sandbox list", "sandbox kill")
+async def pause_and_resume(_run: Run) -> None:
     with new_sandbox() as sandbox_id:
-        refused(*arguments, sandbox_id)
+        said("sandbox", "exec", sandbox_id, "sh", "-c", "echo kept > /dev/shm/kept")
+        assert "has been paused" in said("sandbox", "pause", sandbox_id)
+        assert "already paused" in said("sandbox", "pause", sandbox_id)
+        assert state_of(sandbox_id) == "paused"
+        assert sandbox_id in said("sandbox", "list", "--state", "paused", "--limit", "100")
+        assert sandbox_id not in said("sandbox", "list", "--state", "running", "--limit", "100")
+        assert "has been resumed" in said("sandbox", "resume", sandbox_id)
+        assert said("sandbox", "exec", sandbox_id, "cat", "/dev/shm/kept") == "kept\n"
+        said("sandbox", "pause", sandbox_id)
+        assert "killed" in said("sandbox", "kill", sandbox_id)
 
 
-@check("sandbox pause", later=True)
-async def pause(_run: Run) -> None:
-    later_on_a_sandbox("sandbox", "pause")
+@check("sandbox create")
+async def create_with_a_lifecycle(_run: Run) -> None:
+    options = ("--lifecycle.ontimeout", "pause", "--lifecycle.autoresume", "--timeout", "60")
+    sandbox_id = said("sandbox", "create", "--detach", *options).split()[-1]
+    try:
+        info = json.loads(said("sandbox", "info", sandbox_id, "--format", "json"))
+        assert info["lifecycle"] == {"onTimeout": "pause", "autoResume": True}
+        said("sandbox", "pause", sandbox_id)
+        assert said("sandbox", "exec", sandbox_id, "echo", "awake") == "awake\n"
+        assert state_of(sandbox_id) == "running"
+    finally:
+        e2b("sandbox", "kill", sandbox_id)
 
 
-@check("sandbox snapshot create", later=True)
-async def create_snapshot(_run: Run) -> None:
-    later_on_a_sandbox("sandbox", "snapshot", "create")
-
-
-@check("sandbox snapshot list", later=True)
-async def list_snapshots(_run: Run) -> None:
-    refused("sandbox", "snapshot", "list")
-
-
-@check("sandbox snapshot delete", later=True)
-async def delete_snapshot(_run: Run) -> None:
-    refused("sandbox", "snapshot", "delete", "some-snapshot")
+@check("sandbox snapshot create", "sandbox snapshot list", "sandbox snapshot delete", "sandbox create")
+async def snapshots(_run: Run) -> None:
+    name = f"suite-{uuid.uuid4().hex[:12]}"
+    with new_sandbox() as sandbox_id:
+        said("sandbox", "exec", sandbox_id, "sh", "-c", "echo kept > /dev/shm/kept")
+        assert name in said("sandbox", "snapshot", "create", sandbox_id, "--name", name)
+        said("sandbox", "snapshot", "create", sandbox_id)
+        listed = json.loads(said("sandbox", "snapshot", "list", sandbox_id, "--format", "json"))
+        ids = [one["snapshotId"] for one in listed]
+        assert len(ids) == 2 and name in ids[1], ids
+        named = json.loads(said("sandbox", "snapshot", "list", "--name", name, "--format", "json"))
+        assert [one["snapshotId"] for one in named] == [ids[1]]
+        assert ids[0] in said("sandbox", "snapshot", "list", sandbox_id)
+        made = said("sandbox", "create", ids[1], "--detach", "--timeout", "60").split()[-1]
+        assert said("sandbox", "exec", made, "cat", "/dev/shm/kept") == "kept\n"
+        said("sandbox", "kill", made)
+        assert said("sandbox", "snapshot", "delete", *ids).count("has been deleted") == 2
+        gone = e2b("sandbox", "snapshot", "delete", ids[0])
+        assert "wasn't found" in gone.stdout + gone.stderr
 
 
 @check("template create", later=True)

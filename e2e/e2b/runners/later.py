@@ -9,42 +9,6 @@ from e2e.e2b.runners.harness import AbsentError, Run, check, go
 from e2e.e2b.runners.surface import find
 
 
-@check("Sandbox.pause", later=True)
-async def pause(run: Run) -> None:
-    await go(run.sb.pause())
-
-
-@check("Sandbox.beta_pause", later=True)
-async def pause_in_its_former_spelling(run: Run) -> None:
-    await go(run.sb.beta_pause())
-
-
-@check("Sandbox.create", later=True)
-async def create_that_pauses_at_its_end(run: Run) -> None:
-    run.takes(run.Sandbox.create, "lifecycle")
-    await run.create(lifecycle={"on_timeout": "pause"})
-
-
-@check("Sandbox.fork", later=True)
-async def fork(run: Run) -> None:
-    await go(run.sb.fork())
-
-
-@check("Sandbox.create_snapshot", later=True)
-async def create_snapshot(run: Run) -> None:
-    await go(run.sb.create_snapshot())
-
-
-@check("Sandbox.list_snapshots", "SnapshotPaginator.next_items", later=True)
-async def list_snapshots(run: Run) -> None:
-    await go(run.sb.list_snapshots().next_items())
-
-
-@check("Sandbox.delete_snapshot", later=True)
-async def delete_snapshot(run: Run) -> None:
-    await go(run.Sandbox.delete_snapshot("some-snapshot"))
-
-
 @check("Sandbox.create", later=True)
 async def create_with_header_rules(run: Run) -> None:
     rules = {"example.com": [{"transform": {"headers": {"X-Test": "1"}}}]}

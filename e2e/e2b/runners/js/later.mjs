@@ -3,14 +3,7 @@ import { assert, check, e2b, equal, later, run, Sandbox } from './harness.mjs'
 
 const { Template, Volume, Secret } = e2b
 
-later(['Sandbox.pause'], 'pause', () => run.sb.pause())
-later(['Sandbox.betaPause'], 'pause_in_its_former_spelling', () => run.sb.betaPause())
-later(['Sandbox.fork'], 'fork', () => run.sb.fork())
-later(['Sandbox.createSnapshot'], 'create_snapshot', () => run.sb.createSnapshot())
-later(['Sandbox.listSnapshots', 'SnapshotPaginator.nextItems'], 'list_snapshots', () => run.sb.listSnapshots().nextItems())
-later(['Sandbox.deleteSnapshot'], 'delete_snapshot', () => Sandbox.deleteSnapshot('some-snapshot'))
 later(['Sandbox.create'], 'create_with_a_volume', () => run.create({ volumeMounts: { '/mnt/data': 'some-volume' } }))
-later(['Sandbox.create'], 'create_that_pauses_at_its_end', () => run.create({ lifecycle: { onTimeout: 'pause' } }))
 
 const builder = () => Template().fromImage('debian:12').runCmd('true')
 const build = { templateId: 'base', buildId: '00000000-0000-0000-0000-000000000000', alias: 'base', name: 'base' }

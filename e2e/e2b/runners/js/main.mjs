@@ -2,6 +2,7 @@
 // that E2B_API_URL and E2B_SANDBOX_URL name, and print a JSON line for the client and for each check.
 import { attempt, checks, publicMethods, run, Sandbox, tell, version } from './harness.mjs'
 import './sandboxes.mjs'
+import './pauses.mjs'
 import './commands.mjs'
 import './files.mjs'
 import './gits.mjs'
