@@ -9,16 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from atolld.host import libnftables
-from atolld.host.conntrack import (
-    _attribute,
-    _attributes,
-    _is_open_tcp,
-    _mentions,
-    _message,
-    _messages,
-    forget_blocking,
-    has_open_tcp_blocking,
-)
+from atolld.host.conntrack import _attribute, _attributes, _mentions, _message, _messages, forget_blocking
 from atolld.host.instance import Instance
 
 
@@ -47,27 +38,6 @@ def test_only_tuples_of_the_address_count(address: str, expected: bool) -> None:
     assert _mentions(found, IPv4Address(address)) is expected
 
 
-@pytest.mark.parametrize(
-    ("protocol", "state", "address", "expected"),
-    [
-        (socket.IPPROTO_TCP, 3, "10.0.0.1", True),
-        (socket.IPPROTO_TCP, 1, "10.0.0.2", True),
-        (socket.IPPROTO_TCP, 4, "10.0.0.1", True),
-        (socket.IPPROTO_TCP, None, "10.0.0.1", True),
-        (socket.IPPROTO_TCP, 7, "10.0.0.1", False),
-        (socket.IPPROTO_TCP, 8, "10.0.0.1", False),
-        (socket.IPPROTO_TCP, 3, "10.0.0.3", False),
-        (socket.IPPROTO_UDP, None, "10.0.0.1", False),
-    ],
-)
-def test_which_entries_are_open_connections(protocol: int, state: int | None, address: str, expected: bool) -> None:
-    ips = _attribute(1, IPv4Address("10.0.0.1").packed) + _attribute(2, IPv4Address("10.0.0.2").packed)
-    entry = {1: _attribute(0x8001, ips) + _attribute(0x8002, _attribute(1, bytes([protocol])))}
-    if state is not None:
-        entry[4] = _attribute(0x8001, _attribute(1, bytes([state])))
-    assert _is_open_tcp(entry, IPv4Address(address)) is expected
-
-
 @pytest.fixture
 def tracked(instance: Instance) -> Iterator[None]:
     """Connections are tracked only while a rule asks for their state."""
@@ -91,22 +61,3 @@ def test_all_of_one_address_go_and_others_stay(tracked: None) -> None:
     assert forget_blocking(IPv4Address("127.82.0.1")) == 300
     assert forget_blocking(IPv4Address("127.82.0.1")) == 0
     assert forget_blocking(IPv4Address("127.81.0.1")) == 5
-
-
-@pytest.mark.real
-def test_open_tcp_connections_are_seen_until_they_end(tracked: None) -> None:
-    address, other = IPv4Address("127.84.0.1"), IPv4Address("127.85.0.1")
-    assert not has_open_tcp_blocking(address)
-    with socket.socket() as server, socket.socket() as client:
-        server.bind((str(address), 0))
-        server.listen()
-        client.bind((str(other), 0))
-        client.connect(server.getsockname())
-        accepted, _ = server.accept()
-        assert has_open_tcp_blocking(address)
-        assert has_open_tcp_blocking(other)
-        assert not has_open_tcp_blocking(IPv4Address("127.86.0.1"))
-        client.close()
-        accepted.close()
-    assert not has_open_tcp_blocking(address)
-    forget_blocking(address)

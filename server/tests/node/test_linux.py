@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import secrets
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -338,17 +337,3 @@ async def test_bounds_change_while_it_runs(host: Host, machine: LinuxMachine) ->
     await machine.release(first)
     with pytest.raises(NotFound):
         await machine.set_resources(first, RESOURCES, OVERHEAD)
-
-
-async def test_connections_of_the_address_are_seen(host: Host, machine: LinuxMachine) -> None:
-    first = await prepare(machine, host)
-    assert not await machine.outside_connections(first)
-    enter = ["nsenter", f"--net={first.netns}", "python3", "-c"]
-    code = "import socket; s = socket.create_server(('', 5000)); print('up', flush=True); c = s.accept(); input()"
-    with _start(*enter, code) as guest:
-        assert guest.stdout is not None
-        await asyncio.to_thread(guest.stdout.readline)
-        with socket.create_connection((first.address, 5000), 5):
-            assert await machine.outside_connections(first)
-        guest.kill()
-    await machine.release(first)

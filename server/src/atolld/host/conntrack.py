@@ -1,4 +1,4 @@
-"""A slot's tracked connections: which are open, and forgetting those of a former tenant.
+"""Forgetting the connections of a slot's former tenant.
 
 The kernel keeps tracked connections (masqueraded ones too) for minutes to days after both ends are gone. Without this,
 a late packet from a former tenant's peer would be passed on to the next tenant of the address.
@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 _NETLINK_NETFILTER = 12
@@ -25,13 +25,6 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _NESTED = 0x8000
 _TUPLE_ORIG = 1
 _TUPLE_IP = 1
-_TUPLE_PROTO = 2
-_PROTO_NUMBER = 1
-_PROTOINFO = 4
-_PROTOINFO_TCP = 1
-_TCP_STATE = 1
-# Of the kernel's states of a tracked TCP connection, those in which neither end has anything of it any more.
-_TCP_ENDED = frozenset({7, 8})  # TIME_WAIT, CLOSE
 _FILTER = 25
 _FILTER_ORIG_FLAGS = 1
 _HEADER = struct.Struct("=IHHII")
@@ -48,43 +41,14 @@ def forget_blocking(address: IPv4Address) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as netlink:
         netlink.bind((0, 0))
         for direction in (1, 2):
-            entries = _dump(netlink, address, direction)
-            tuples = [entry[_TUPLE_ORIG] for entry in entries if _mentions(entry.get(_TUPLE_ORIG, b""), address)]
+            tuples = [found for found in _dump(netlink, address, direction) if _mentions(found, address)]
             for start in range(0, len(tuples), _BATCH):
                 count += _delete(netlink, tuples[start : start + _BATCH])
     return count
 
 
-def has_open_tcp_blocking(address: IPv4Address) -> bool:
-    """Whether a TCP connection from or to `address` is tracked that has not come to its end.
-
-    Blocks while the kernel walks its table. Raises OSError.
-    """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as netlink:
-        netlink.bind((0, 0))
-        # Both are read to their end: what is left of one answer would be taken for the next.
-        return any(
-            [_is_open_tcp(entry, address) for direction in (1, 2) for entry in _dump(netlink, address, direction)]
-        )
-
-
-def _is_open_tcp(entry: Mapping[int, bytes], address: IPv4Address) -> bool:
-    found = entry.get(_TUPLE_ORIG, b"")
-    protocol = _nested(found, _TUPLE_PROTO, _PROTO_NUMBER)
-    if protocol[:1] != bytes([socket.IPPROTO_TCP]) or not _mentions(found, address):
-        return False
-    state = _nested(entry.get(_PROTOINFO, b""), _PROTOINFO_TCP, _TCP_STATE)
-    return not state or state[0] not in _TCP_ENDED
-
-
-def _nested(data: bytes, *names: int) -> bytes:
-    for name in names:
-        data = dict(_attributes(data)).get(name, b"")
-    return data
-
-
-def _dump(netlink: socket.socket, address: IPv4Address, direction: int) -> Iterator[dict[int, bytes]]:
-    """The entries' attributes, as the kernel wrote them. `direction`: 1 source, 2 destination.
+def _dump(netlink: socket.socket, address: IPv4Address, direction: int) -> Iterator[bytes]:
+    """The original tuples, as the kernel wrote them. `direction`: 1 source, 2 destination.
 
     A kernel older than 5.8 does not know the filter and lists everybody's connections.
     """
@@ -98,7 +62,9 @@ def _dump(netlink: socket.socket, address: IPv4Address, direction: int) -> Itera
                 return
             if kind == _NLMSG_ERROR:
                 _raise(payload, "list tracked connections")
-            yield dict(_attributes(payload[4:]))
+            for name, value in _attributes(payload[4:]):
+                if name == _TUPLE_ORIG:
+                    yield value
 
 
 def _delete(netlink: socket.socket, tuples: list[bytes]) -> int:

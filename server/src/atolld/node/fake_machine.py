@@ -19,8 +19,8 @@ NOTHING_USED = Consumption(0, 0, 0, 0, 0, 0)
 class FakeMachine(FakeSaves):
     """`prepared` holds what exists; it may be filled beforehand to play a restart, and `fail_prepare` made to raise.
 
-    `sources` tells which save a disk came from, `resources` the bounds in force, `connected` whose guest has outside
-    connections, `parked` the slots that paused sandboxes want back.
+    `sources` tells which save a disk came from, `resources` the bounds in force, `parked` the slots that paused
+    sandboxes want back.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,6 @@ class FakeMachine(FakeSaves):
         self.policies: dict[SandboxId, NetworkPolicy] = {}
         self.resources: dict[SandboxId, Resources] = {}
         self.sources: dict[SandboxId, SnapshotId] = {}
-        self.connected: set[SandboxId] = set()
         self.parked: set[int] = set()
         self.consumed: dict[SandboxId, Consumption] = {}
         self.fail_prepare: Exception | None = None
@@ -99,9 +98,6 @@ class FakeMachine(FakeSaves):
         if prepared.id not in self.prepared:
             raise NotFound(f"the surroundings of {prepared.id} are gone")
         self.resources[prepared.id] = resources
-
-    async def outside_connections(self, prepared: Prepared) -> bool:
-        return prepared.id in self.connected
 
     def driver_directory(self, id: SandboxId) -> Path:
         return Path("/nonexistent") / id

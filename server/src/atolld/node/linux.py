@@ -21,7 +21,6 @@ from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.foundation.units import MIB
 from atolld.host.cgroups import CgroupLimits
-from atolld.host.conntrack import has_open_tcp_blocking
 from atolld.host.layers import Layer, thaw
 from atolld.host.nftables import Egress
 from atolld.host.saves import DISK
@@ -185,10 +184,6 @@ class LinuxMachine(LinuxSaves):
             raise NotFound(f"the surroundings of {prepared.id} are gone") from error
         except OSError as error:
             raise FailedPrecondition(f"the bounds of {prepared.id} cannot be changed now: {error}") from error
-
-    async def outside_connections(self, prepared: Prepared) -> bool:
-        """See `Machine.outside_connections`."""
-        return await asyncio.to_thread(has_open_tcp_blocking, IPv4Address(prepared.address))
 
     def driver_directory(self, id: SandboxId) -> Path:
         """See `Machine.driver_directory`."""

@@ -128,10 +128,6 @@ class Machine(Protocol):
         """
         ...
 
-    async def outside_connections(self, prepared: Prepared) -> bool:
-        """Whether the guest has TCP connections from or to the outside that are not closed."""
-        ...
-
     async def settle(self, prepared: Prepared) -> None:
         """Write out what the guest has written to its disk, while it runs, so that `save_disk` has less to do."""
         ...

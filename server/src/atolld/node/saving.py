@@ -47,8 +47,10 @@ class Saver:
             await self._stand(instance)
             crash_point("save.after_suspend")
             if kind is SaveKind.MEMORY:
-                connected = await self._machine.outside_connections(instance.prepared)
-                await instance.driver.checkpoint(instance.handle, memory, end_connections=connected)
+                # Always: the host's table of connections does not tell what the guest believes. One that was cut while
+                # the guest was frozen was over for the host and open for the guest, whose agent answered nobody after
+                # the restore.
+                await instance.driver.checkpoint(instance.handle, memory, end_connections=True)
                 crash_point("save.after_checkpoint")
             await self._machine.save_disk(instance.prepared, save_id)
             crash_point("save.after_disk")
