@@ -3,7 +3,7 @@
 Two faults of gVisor shape this (docs/runtimes.md, "Saving and restoring"). A checkpoint that fails ends the sandbox,
 unless it is told to leave it running. And a program that waits with epoll for a connection to the outside never gets
 another one after a restore, unless the connection has ended before the image is written. What ends connections is
-a checkpoint itself; so, where there are any, one is run first that cannot succeed, for lack of room.
+a checkpoint itself; so, where there may be any, one is run first that cannot succeed, for lack of room.
 """
 
 from __future__ import annotations
