@@ -182,8 +182,8 @@ class RuntimeDriver(Protocol):
     async def checkpoint(self, handle: Handle, directory: Path, *, end_connections: bool) -> None:
         """Write the memory of a suspended guest into the empty `directory`; it stays suspended, whatever happens.
 
-        All that the guest has written to files is on its root file system afterwards. `end_connections`: it may have TCP
-        connections to the outside; they end with an error, in the guest that goes on as in one that is restored.
+        All that the guest has written to files is on its root file system afterwards. `end_connections`: it may have
+        TCP connections to the outside; they end with an error, in the guest that goes on as in one that is restored.
         Connections within the guest go on.
 
         Raises FailedPrecondition with a sentence for the user when the guest holds something that cannot be saved (it
