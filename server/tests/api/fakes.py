@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from atolld.control.pools import PoolStatus
@@ -21,7 +21,7 @@ from atolld.core.snapshot import (
     SnapshotRole,
     SnapshotState,
 )
-from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition, NotFound
+from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition, NotFound, PermissionDenied
 from atolld.foundation.ids import PoolId, ProjectId, SandboxId, SnapshotId, TemplateId
 
 SNAPSHOT = Snapshot(
@@ -75,6 +75,25 @@ class FakeSnapshots:
     ) -> SnapshotPage:
         self.asked.append(("list", sandbox_id, name, limit, cursor))
         return SnapshotPage(self.all, "next")
+
+    async def export(self, project_id: ProjectId, id_or_name: str) -> AsyncIterator[bytes]:
+        found = await self.get(project_id, id_or_name)
+        return self._archive(found)
+
+    async def _archive(self, found: Snapshot) -> AsyncIterator[bytes]:
+        if found.saved is None:
+            raise FailedPrecondition("it is damaged")
+        yield b"head"
+        for _ in range(3):
+            yield b"x" * 100_000
+
+    async def import_(self, project_id: ProjectId, name: str | None, stream: AsyncIterator[bytes]) -> Snapshot:
+        head = await anext(stream, b"")
+        if head.startswith(b"untrusted"):
+            raise PermissionDenied("it is signed by somebody")
+        size = len(head) + sum([len(piece) async for piece in stream])
+        self.asked.append(("import", name, size))
+        return replace(SNAPSHOT, name=name)
 
     async def delete(self, project_id: ProjectId, id_or_name: str) -> None:
         self.asked.append(("delete", id_or_name))

@@ -51,6 +51,10 @@ async def main(path, play):
     if play == "rollback":
         await world.sandboxes.snapshots.create(world.project.id, made.id, "name")
         await world.sandboxes.rollback(world.project.id, made.id, "name")
+    if play == "import":
+        await world.sandboxes.snapshots.create(world.project.id, made.id, "name")
+        archive = await world.sandboxes.snapshots.export(world.project.id, "name")
+        await world.sandboxes.snapshots.import_(world.project.id, None, archive)
     await world.sandboxes.kill(world.project.id, made.id)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -89,6 +93,8 @@ SAVE_POINTS: dict[str, tuple[str, bool, bool, str, int]] = {
     "snapshot.after_save": ("snapshot", True, True, "running", 0),
     "snapshot.after_ready": ("snapshot", True, True, "running", 1),
     "snapshot.after_deleting": ("snapshot", True, True, "running", 0),
+    "import.after_insert": ("import", True, True, "running", 1),
+    "import.after_save": ("import", True, True, "running", 1),
     "claim.before_claim": ("claim", False, True, "", 0),
     "claim.after_claim": ("claim", False, True, "", 0),
     "claim.after_running": ("claim", False, True, "running", 0),

@@ -10,6 +10,7 @@ from atolld.api.app import create_app
 from atolld.api.e2b.app import create_e2b_app
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.errors import Renderer, render, render_e2b
+from atolld.api.native.archives import is_stream
 from atolld.api.services import Services
 
 Scope = MutableMapping[str, Any]
@@ -23,18 +24,20 @@ _NATIVE_PATHS = frozenset(("/health", "/metrics", "/v1"))
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One API. `creates`: paths whose POST makes a sandbox that nobody knows of when the client goes away."""
+    """One API. `creates`: paths whose POST makes a sandbox that nobody knows of when the client goes away.
+    `is_stream(method, path)`: requests whose bodies are not read ahead, however long they are."""
 
     app: App
     render: Renderer = render
     creates: frozenset[str] = frozenset()
+    is_stream: Callable[[str, str], bool] = lambda method, path: False
 
 
 class Dialects:
     """The native API below `/v1`, E2B's everywhere else."""
 
     def __init__(self, services: Services, e2b: E2bOptions) -> None:
-        self._native = Dialect(create_app(services), render, frozenset(("/v1/sandboxes",)))
+        self._native = Dialect(create_app(services), render, frozenset(("/v1/sandboxes",)), is_stream)
         e2b_paths = frozenset(("/sandboxes", "/v2/sandboxes"))
         self._e2b = Dialect(create_e2b_app(services, e2b), render_e2b, e2b_paths)
 

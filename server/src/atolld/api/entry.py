@@ -58,8 +58,8 @@ class Entry:
     """The outermost ASGI application.
 
     Requests for which `is_data_plane(path, headers)` is true go to `data_plane` at once, unread; all others to the
-    dialect of their path, with their body read whole: at most 64 KiB, within 20 s. `observe(route, status, seconds)` is
-    told of every answer of the API.
+    dialect of their path, with their body read whole: at most 64 KiB, within 20 s. What a dialect calls a stream
+    is left to its handler. `observe(route, status, seconds)` is told of every answer of the API.
     """
 
     def __init__(
@@ -110,6 +110,9 @@ class Entry:
 
 
 async def _serve(dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+    if dialect.is_stream(scope["method"], scope["path"]):
+        await dialect.app(scope, receive, send)
+        return
     body = await read_body(scope, receive)
     if scope["method"] == "POST" and scope["path"] in dialect.creates:
         await _while_wanted(dialect.app, scope, body, receive, send)

@@ -6,9 +6,10 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from atolld.control.archives import draft_import, facts_of
 from atolld.control.live import Live, LiveTable, gone, not_in_state
 from atolld.control.pausing import Pausing
 from atolld.control.powers import Powers
@@ -18,11 +19,11 @@ from atolld.control.tasks import uninterrupted
 from atolld.control.telemetry import Telemetry
 from atolld.core.lifecycle import SandboxState
 from atolld.core.sandbox import Sandbox
-from atolld.core.snapshot import FileDiff, SaveKind, Snapshot, SnapshotRole, check_snapshot_name
+from atolld.core.snapshot import FileDiff, Saved, SaveKind, Snapshot, SnapshotRole, check_snapshot_name
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import AtollError, Conflict, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
-from atolld.foundation.ids import ProjectId, SandboxId, parse_snapshot_id
+from atolld.foundation.errors import AtollError, Conflict, FailedPrecondition, InvalidArgument, NotFound
+from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, new_snapshot_id, parse_snapshot_id
 from atolld.node.interface import After, Node
 from atolld.runtime.driver import Power
 from atolld.storage.store import SandboxStore, SnapshotPosition, SnapshotQuery, SnapshotStore
@@ -202,12 +203,44 @@ class Snapshots:
     async def export(self, project_id: ProjectId, id_or_name: str) -> AsyncIterator[bytes]:
         """The snapshot as one stream (not encrypted: that is the caller's part). Raises NotFound before the first
         byte."""
-        await self.get(project_id, id_or_name)
-        raise Unimplemented("snapshots cannot be exported yet")
+        found = await self.get(project_id, id_or_name)
+        return self._node.export_save(found.id, facts_of(found))
 
     async def import_(self, project_id: ProjectId, name: str | None, stream: AsyncIterator[bytes]) -> Snapshot:
-        """Store what `export` gave, here or on another machine. Raises as `Node.import_save`, and LimitExceeded."""
-        raise Unimplemented("snapshots cannot be imported yet")
+        """Store what `export` gave, here or on another machine. A name that another snapshot has moves to this one.
+
+        Raises as `Node.import_save`, and LimitExceeded; nothing is left then.
+        """
+        if name is not None:
+            check_snapshot_name(name)
+        id = new_snapshot_id()
+
+        async def admit(facts: Mapping[str, object], saved: Saved) -> None:
+            await self._store.insert(draft_import(id, project_id, name, facts, saved))
+            crash_point("import.after_insert")
+
+        try:
+            saved = await self._node.import_save(id, stream, admit)
+            crash_point("import.after_save")
+            # No head of a sandbox: its source is elsewhere, or goes on from where it was here.
+            await self._store.mark_ready(id, saved, None, moves_head=False)
+        except BaseException as error:
+            await self._give_up(id, error)
+            raise
+        found = await self._store.find(id)
+        if found is None:
+            raise NotFound(f"snapshot {id} was deleted as soon as it was imported")
+        return found
+
+    async def _give_up(self, id: SnapshotId, error: BaseException) -> None:
+        try:
+            await self._store.mark_deleting(id)
+        except Conflict:
+            # It was refused before it had a row.
+            return
+        except AtollError as failure:
+            error.add_note(f"and its row could not be given up: {failure!r}")
+        self._garbage.wake()
 
 
 def encode_cursor(last: Snapshot) -> str:

@@ -28,7 +28,7 @@ def add_snapshot(connection: Connection, snapshot: Snapshot) -> None:
     connection.execute(insert(snapshots).values(snapshot_to_row(snapshot)))
 
 
-def finish_snapshot(connection: Connection, id: SnapshotId, saved: Saved) -> None:
+def finish_snapshot(connection: Connection, id: SnapshotId, saved: Saved, *, moves_head: bool = True) -> None:
     """creating -> ready: the name moves here, and one that a user asked for becomes its source's head. Raises
     Conflict."""
     target = snapshot_transition(SnapshotState.CREATING, SnapshotState.READY)
@@ -53,7 +53,7 @@ def finish_snapshot(connection: Connection, id: SnapshotId, saved: Saved) -> Non
             )
             .values(name=None)
         )
-    if row.role == SnapshotRole.SNAPSHOT.value:
+    if moves_head and row.role == SnapshotRole.SNAPSHOT.value:
         move_head(connection, row.sandbox_id, id)
 
 

@@ -41,11 +41,11 @@ class SqlSnapshots:
         """See `SnapshotStore.insert`."""
         await self._database.write(lambda c: add_snapshot(c, snapshot))
 
-    async def mark_ready(self, id: SnapshotId, saved: Saved, event: Event | None) -> None:
+    async def mark_ready(self, id: SnapshotId, saved: Saved, event: Event | None, *, moves_head: bool = True) -> None:
         """See `SnapshotStore.mark_ready`."""
 
         def work(connection: Connection) -> None:
-            finish_snapshot(connection, id, saved)
+            finish_snapshot(connection, id, saved, moves_head=moves_head)
             if event is not None:
                 append_event(connection, event)
 

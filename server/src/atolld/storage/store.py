@@ -306,9 +306,10 @@ class SnapshotStore(Protocol):
         """Store one in `creating`. Raises LimitExceeded (`max_snapshots`, `max_saved_mib` of the project)."""
         ...
 
-    async def mark_ready(self, id: SnapshotId, saved: Saved, event: Event | None) -> None:
+    async def mark_ready(self, id: SnapshotId, saved: Saved, event: Event | None, *, moves_head: bool = True) -> None:
         """creating -> ready. Its name, if it has one, is taken from whichever snapshot of the project had it before.
-        The source's `head_id` becomes this one, when it is live and the role is SNAPSHOT. Raises Conflict."""
+        The source's `head_id` becomes this one, when it is live, the role is SNAPSHOT and `moves_head`.
+        Raises Conflict."""
         ...
 
     async def mark_deleting(self, id: SnapshotId) -> None:
