@@ -32,6 +32,9 @@ class FakeActivity:
     def idle_since(self, id: SandboxId, /) -> float | None:
         return self.ended.get(id)
 
+    def forget(self, id: SandboxId, /) -> None:
+        self.ended.pop(id, None)
+
 
 @pytest.fixture
 def activity() -> FakeActivity:
@@ -137,3 +140,12 @@ async def test_a_policy_can_be_given_later(idle_world: World) -> None:
     assert changed == await idle_world.row(made.id)
     await _pass(idle_world, 7)
     await until(lambda: idle_world.node.machine.sandboxes[made.id].frozen)
+
+
+async def test_nothing_is_kept_of_one_that_has_ended(idle_world: World, activity: FakeActivity) -> None:
+    made = await _made(idle_world, LifecyclePolicy())
+    activity.ended[made.id] = 1.0
+    await idle_world.sandboxes.pause(idle_world.project.id, made.id)
+    assert made.id in activity.ended
+    await idle_world.sandboxes.kill(idle_world.project.id, made.id)
+    assert activity.ended == {}

@@ -248,3 +248,13 @@ async def test_a_resume_can_be_ended_while_it_comes_up(tmp_path: Path) -> None:
     await stage.node.terminate(ID)
     (error,) = await launching
     assert isinstance(error, FailedPrecondition) and stage.empty()
+
+
+async def test_addresses_of_the_paused_are_kept_over_a_restart(tmp_path: Path) -> None:
+    stage, launched = await saved(tmp_path)
+    await stage.node.terminate(ID)
+    stage.machine.parked.clear()
+    await stage.node.recover([], {ID: launched.handle})
+    assert stage.machine.parked == {launched.handle["machine"]["slot"]}  # type: ignore[index]
+    await stage.node.terminate(ID)
+    assert stage.machine.parked == set()

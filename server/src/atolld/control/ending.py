@@ -57,9 +57,11 @@ class Ending:
         self._clock = clock
         self._telemetry = telemetry
         self.expiry = Expiry(clock, self._on_due)
-        # Set by who pauses: what a sandbox does at its time when it is not to end, and who deletes saves.
+        # Set by who pauses: what a sandbox does at its time when it is not to end, who deletes saves, and who keeps
+        # something of each sandbox besides.
         self.pause_at_time: PauseAtTime | None = None
         self.on_saves_left: Callable[[], None] = lambda: None
+        self.on_ended: Callable[[SandboxId], None] = lambda _: None
 
     async def end(self, live: Live, reason: EndReason, message: str, condition: Condition | None = None) -> bool:
         """End a live sandbox and wait until nothing of it is left; goes on although the caller is cancelled.
@@ -184,6 +186,7 @@ class Ending:
         self.expiry.cancel(live.id)
         self._table.remove(live)
         self._telemetry.count("sandbox_ends", {"runtime": sandbox.spec.runtime, "reason": reason.value})
+        self.on_ended(live.id)
         if sandbox.save_id is not None or sandbox.pending_save_id is not None:
             self.on_saves_left()
 

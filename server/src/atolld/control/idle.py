@@ -41,6 +41,10 @@ class Activity(Protocol):
         """When the last one ended, on the monotonic clock; None: there was none since the daemon's start."""
         ...
 
+    def forget(self, id: SandboxId, /) -> None:
+        """The sandbox has ended."""
+        ...
+
 
 class NoActivity:
     """Nobody ever asks anything."""
@@ -52,6 +56,9 @@ class NoActivity:
     def idle_since(self, id: SandboxId, /) -> float | None:
         """See `Activity.idle_since`."""
         return None
+
+    def forget(self, id: SandboxId, /) -> None:
+        """See `Activity.forget`."""
 
 
 class Idle:

@@ -52,7 +52,8 @@ class Recovery:
             if row.state in ACTIVE_STATES or row.state in _PAUSED:
                 self._table.add(Live(row, woken_at=self._clock.monotonic()))
         standing = await self._standing()
-        outcome = await self._node.recover([_known(row, row.id in standing) for row in running])
+        paused = {row.id: row.handle for row in rows if row.state in _PAUSED and row.handle is not None}
+        outcome = await self._node.recover([_known(row, row.id in standing) for row in running], paused)
         crash_point("recover.after_node")
         for row in rows:
             if row.state in (SandboxState.CREATING, SandboxState.STOPPING):

@@ -97,6 +97,8 @@ class Sandboxes:
         )
         self._ending.pause_at_time = self._pausing.expire
         self._ending.on_saves_left = self._garbage.wake
+        used = activity or NoActivity()
+        self._ending.on_ended = used.forget
         self._resuming = Resuming(
             store=store,
             snapshots=snapshots,
@@ -122,7 +124,7 @@ class Sandboxes:
         self.pools = Pools(store=pools, starts=self._starts, powers=self.powers, node=node, clock=clock, telemetry=told)
         self._forks = Forks(self.snapshots, self._create)
         self._policies = Policies(store, self.powers, clock)
-        self._idle = Idle(node, self._table, self._pausing, activity or NoActivity(), clock, told)
+        self._idle = Idle(node, self._table, self._pausing, used, clock, told)
         self._sampler = Sampler(store, node, self._table, clock, told)
         self._flights = Flights(self._abandoned)
         self._drafts: dict[Flight, Live] = {}

@@ -69,9 +69,11 @@ class WatchedNode:
         """See `Node.launch`."""
         return await self._node.launch(what)
 
-    async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
+    async def recover(
+        self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
+    ) -> dict[SandboxId, Death | None]:
         """See `Node.recover`."""
-        return await self._node.recover(known)
+        return await self._node.recover(known, paused)
 
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
         """See `Node.save`."""

@@ -149,7 +149,9 @@ class FakeNode:
         await self._step("terminate")
         self.machine.sandboxes.pop(id, None)
 
-    async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
+    async def recover(
+        self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
+    ) -> dict[SandboxId, Death | None]:
         """See `Node.recover`."""
         await self._step("recover")
         outcome: dict[SandboxId, Death | None] = {}

@@ -168,12 +168,15 @@ class Node(Protocol):
         """
         ...
 
-    async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
+    async def recover(
+        self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
+    ) -> dict[SandboxId, Death | None]:
         """After a restart: take over each sandbox in `known` that still runs (None), tell how the others ended, and
         remove every resource of this instance that belongs to none that still runs.
 
-        One that stands still goes on again if `Known.standing` says that it may; one whose `Known.frozen` is False is
-        thawed, and one with it True is frozen."""
+        `paused`: the stored handles of those that may come back; their addresses are kept for them as long as there
+        are others. One that stands still goes on again if `Known.standing` says that it may; one whose `Known.frozen`
+        is False is thawed, and one with it True is frozen."""
         ...
 
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:

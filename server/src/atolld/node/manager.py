@@ -25,7 +25,7 @@ from atolld.foundation.errors import AlreadyExists, FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId, SnapshotId, new_sandbox_id
 from atolld.node.capacity import CapacityBook
 from atolld.node.changing import Changer
-from atolld.node.instance import Instance, engine_of, result_of
+from atolld.node.instance import Instance, engine_of, machine_record, result_of
 from atolld.node.interface import (
     Admit,
     After,
@@ -133,9 +133,15 @@ class NodeManager:
         leaving = [one for one in self._leaving.values() if one.id == id]
         await asyncio.gather(*(self._end(one, grace_s) for one in (*leaving, instance) if one is not None))
 
-    async def recover(self, known: list[Known]) -> dict[SandboxId, Death | None]:
+    async def recover(
+        self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
+    ) -> dict[SandboxId, Death | None]:
         """See `Node.recover`."""
         outcome: dict[SandboxId, Death | None] = {}
+        for id, handle in (paused or {}).items():
+            if (record := machine_record(handle)) is not None:
+                self._parked[id] = record
+                self._machine.park(record)
         for one in known:
             found = await self._recoverer.take_over(one)
             if isinstance(found, Death):
