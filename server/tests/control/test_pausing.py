@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from atolld.control.testing import SPEC, World, until
+from atolld.control.testing import SPEC, RecordedTelemetry, World, until
 from atolld.core.event import EventType
 from atolld.core.lifecycle import EndReason
 from atolld.core.lifecycle import SandboxState as S
@@ -40,6 +40,17 @@ async def test_a_pause_frees_the_memory_and_keeps_all_else(world: World) -> None
     page = await world.sandboxes.list(world.project.id)
     assert [item.state for item in page.items] == [S.PAUSED]
     assert page.total_running == 0
+
+
+async def test_where_the_time_went_is_told(world: World, telemetry: RecordedTelemetry) -> None:
+    made = await world.create()
+    await world.sandboxes.pause(world.project.id, made.id)
+    await world.sandboxes.resume(world.project.id, made.id)
+    told = {
+        name: [labels["phase"] for _, labels in telemetry.observed[f"sandbox_{name}_phase_seconds"]]
+        for name in ("pause", "resume")
+    }
+    assert told == {"pause": ["publish", "free"], "resume": ["clear", "prepare", "start", "publish"]}
 
 
 @pytest.mark.parametrize("times", [1, 5])

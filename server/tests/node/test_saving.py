@@ -64,6 +64,8 @@ async def test_a_save(
     assert saved == await stage.node.saved(SAVE)
     assert (saved.kind, saved.engine) == (kind, "fake 1" if kind is MEMORY else "")
     assert (stage.machine.saves[SAVE].execution, stage.machine.saves[SAVE].layers) == (ID, (Path("/layer"),))
+    memory, go_on = ["memory"] * (kind is MEMORY), ["go_on"] * (after is After.GO_ON)
+    assert list(saved.phases_s) == ["queue", "settle", "suspend", *memory, "disk", *go_on, "finish"]
     await stage.node.go_on(ID)
     await stage.node.go_on(ID)
     assert goes_on(stage)

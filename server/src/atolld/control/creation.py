@@ -17,7 +17,7 @@ from atolld.control.live import Live, LiveTable
 from atolld.control.records import created_event
 from atolld.control.starts import Start
 from atolld.control.tasks import until_done
-from atolld.control.telemetry import Telemetry
+from atolld.control.telemetry import Telemetry, observe_phases
 from atolld.control.warm import Warm
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.sandbox import Sandbox, SandboxSpec
@@ -176,8 +176,7 @@ class Creation:
     def _report(self, runtime: str, total_s: float, phases_s: Mapping[str, float]) -> None:
         self._telemetry.count("sandbox_creates", {"runtime": runtime, "outcome": "ok"})
         self._telemetry.observe("sandbox_create_seconds", total_s, {"runtime": runtime})
-        for phase, seconds in phases_s.items():
-            self._telemetry.observe("sandbox_create_phase_seconds", seconds, {"runtime": runtime, "phase": phase})
+        observe_phases(self._telemetry, "create", runtime, phases_s)
 
     async def _bring_up(self, live: Live, start: Start) -> Sandbox:
         live.launch = spawn(self._node.launch(_launch_of(live.sandbox, start)), name=f"launch-{live.id}", report=False)

@@ -15,7 +15,7 @@ from atolld.control.live import Live, not_in_state
 from atolld.control.records import frozen_event, pause_failed_event, paused_event, thawed_event
 from atolld.control.saves import Garbage, draft_save
 from atolld.control.tasks import uninterrupted, until_done
-from atolld.control.telemetry import Telemetry
+from atolld.control.telemetry import Telemetry, observe_phases
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import Saved, SaveKind, SnapshotRole
@@ -97,6 +97,7 @@ class Pausing:
                 await self._node.thaw(live.id)
             saved = await self._node.save(live.id, save_id, kind, After.STAND)
             crash_point("pause.after_save")
+            written = self._clock.monotonic()
             await self._publish(live, saved, why)
         except Exception as error:
             self._telemetry.count("sandbox_pauses", {"runtime": live.sandbox.spec.runtime, "outcome": "failed"})
@@ -105,10 +106,13 @@ class Pausing:
         crash_point("pause.after_paused")
         labels = {"runtime": live.sandbox.spec.runtime}
         self._telemetry.count("sandbox_pauses", {**labels, "outcome": "ok"})
-        self._telemetry.observe("sandbox_pause_seconds", self._clock.monotonic() - started, labels)
+        published = self._clock.monotonic()
+        self._telemetry.observe("sandbox_pause_seconds", published - started, labels)
         self._telemetry.observe("sandbox_stopped_seconds", saved.stopped_s, {**labels, "purpose": "pause"})
         self._garbage.wake()
         await self._free(live)
+        phases_s = {**saved.phases_s, "publish": published - written, "free": self._clock.monotonic() - published}
+        observe_phases(self._telemetry, "pause", live.sandbox.spec.runtime, phases_s)
 
     async def _publish(self, live: Live, saved: Saved, why: str) -> None:
         async with live.lock:

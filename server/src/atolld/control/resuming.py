@@ -15,7 +15,7 @@ from atolld.control.pausing import Pausing, refuse_ended
 from atolld.control.records import resumed_event
 from atolld.control.saves import Garbage
 from atolld.control.tasks import uninterrupted
-from atolld.control.telemetry import Telemetry
+from atolld.control.telemetry import Telemetry, observe_phases
 from atolld.core.lifecycle import ACTIVE_STATES, SandboxState
 from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import SaveKind, Snapshot
@@ -169,6 +169,7 @@ class Resuming:
         try:
             # What a pause left because it could not be freed, or what is rolled back.
             await self._node.terminate(live.id, keep_address=True)
+            cleared = self._clock.monotonic()
             crash_point("resume.after_terminate")
             launched = await self._node.launch(
                 Launch(
@@ -216,7 +217,11 @@ class Resuming:
             raise
         crash_point("resume.after_running")
         self._telemetry.count("sandbox_resumes", {**labels, "outcome": "ok"})
-        self._telemetry.observe("sandbox_resume_seconds", self._clock.monotonic() - started, labels)
+        ended = self._clock.monotonic()
+        self._telemetry.observe("sandbox_resume_seconds", ended - started, labels)
+        launch_s = sum(launched.phases_s.values())
+        phases_s = {"clear": cleared - started, **launched.phases_s, "publish": max(0.0, ended - cleared - launch_s)}
+        observe_phases(self._telemetry, "resume", sandbox.spec.runtime, phases_s)
         self._garbage.wake()
 
     async def _give_back(self, live: Live, error: BaseException) -> None:

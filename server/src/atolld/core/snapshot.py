@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from atolld.core.sandbox import Resources
@@ -68,7 +69,8 @@ class Saved:
     """A whole save as the node has it. Sizes are bytes on the host's disk; a clone's shared blocks count in full.
 
     `engine`: runtime and version that wrote the memory; only that one reads it. `stopped_s`: how long the guest stood
-    still for it. `layers`: digests of the read-only layers below its disk, lowest first.
+    still for it. `layers`: digests of the read-only layers below its disk, lowest first. `phases_s`: where the time of
+    writing it went, in order; known only to who has just written it.
     """
 
     kind: SaveKind
@@ -77,6 +79,7 @@ class Saved:
     engine: str
     stopped_s: float
     layers: tuple[str, ...] = ()
+    phases_s: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

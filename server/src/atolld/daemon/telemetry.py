@@ -36,6 +36,8 @@ _TIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sandbox_create_phase_seconds": ("Where the time of a create went", ("runtime", "phase")),
     "sandbox_end_seconds": ("Time from the decision to nothing left", ("runtime",)),
     "sandbox_pause_seconds": ("Time from the request to a sandbox that is saved", ("runtime",)),
+    "sandbox_pause_phase_seconds": ("Where the time of a pause went", ("runtime", "phase")),
+    "sandbox_resume_phase_seconds": ("Where the time of a resume or rollback went", ("runtime", "phase")),
     "sandbox_resume_seconds": ("Time from the request to a sandbox that answers again", ("runtime", "kind")),
     "sandbox_stopped_seconds": ("How long a guest stood still to be saved", ("runtime", "purpose")),
     "sandbox_expiry_delay_seconds": ("How late expired sandboxes were ended", ()),

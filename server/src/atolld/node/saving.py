@@ -8,6 +8,7 @@ did: a save without a name is removed at the next start, and the guest is let go
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from atolld.core.snapshot import Saved, SaveKind
@@ -19,6 +20,7 @@ from atolld.foundation.ids import SnapshotId
 from atolld.node.instance import Instance, engine_of
 from atolld.node.interface import After
 from atolld.node.machine import Machine
+from atolld.node.phases import Phases
 from atolld.node.retries import Retries
 from atolld.runtime.driver import Power, RuntimeDriver
 
@@ -33,7 +35,9 @@ class Saver:
 
     async def save(self, instance: Instance, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
         """See `Node.save`."""
+        phases = Phases(self._clock)
         async with instance.lock, CleanupStack() as undo:
+            phases.end("queue")
             instance.check_alive()
             instance.saves_begun += 1
             undo.push("guest that stands still", lambda: self._let_go_on(instance))
@@ -43,8 +47,10 @@ class Saver:
             memory = await self._machine.begin_save(save_id)
             undo.push("save", lambda: self._machine.abandon_save(save_id))
             crash_point("save.after_begin")
+            phases.end("settle")
             started = self._clock.monotonic()
             await self._stand(instance)
+            phases.end("suspend")
             crash_point("save.after_suspend")
             if kind is SaveKind.MEMORY:
                 # Always: the host's table of connections does not tell what the guest believes. One that was cut while
@@ -52,16 +58,20 @@ class Saver:
                 # the restore.
                 await instance.driver.checkpoint(instance.handle, memory, end_connections=True)
                 crash_point("save.after_checkpoint")
+                phases.end("memory")
             await self._machine.save_disk(instance.prepared, save_id)
             crash_point("save.after_disk")
+            phases.end("disk")
             if after is After.GO_ON:
                 await release(instance)
                 crash_point("save.after_go_on")
+                phases.end("go_on")
             stopped_s = self._clock.monotonic() - started
             saved = await self._machine.finish_save(save_id, kind, engine, stopped_s, layers)
             crash_point("save.after_finish")
+            phases.end("finish")
             undo.keep()
-            return saved
+            return replace(saved, phases_s=phases.seconds)
 
     async def go_on(self, instance: Instance) -> None:
         """See `Node.go_on`."""
