@@ -24,6 +24,7 @@ class FakeDaemon:
     The events are set when a process started, was signalled, got input, or its terminal got a size.
     `machine` maps a path to the JSON that it answers with.
     `fork_faults`: errors that the next fork's siblings meet. `diffs`: what all pairs of snapshots differ in.
+    `archive`: what every export gives, cut off with `cut_archive`; `imported`: names and bodies of imports.
     `answers` maps "METHOD /path" to a list of (status, headers, body) that are given first, one for each request.
     """
 
@@ -33,6 +34,9 @@ class FakeDaemon:
         self.sandboxes: dict[str, dict[str, Any]] = {}
         self.by_idempotency_key: dict[str, dict[str, Any]] = {}
         self.snapshots: dict[str, dict[str, Any]] = {}
+        self.archive = b""
+        self.cut_archive = False
+        self.imported: list[tuple[str | None, bytes]] = []
         self.pools: dict[str, dict[str, Any]] = {}
         self.diffs: list[dict[str, Any]] = []
         self.fork_faults: list[dict[str, Any]] = []

@@ -101,6 +101,11 @@ class StateRoutes(Wire):
             more = str(start + limit) if len(found) > start + limit else None
             self._json({"items": found[start : start + limit], "next_cursor": more})
             return
+        if parts == ["import"] and self.command == "POST":
+            self.daemon.imported.append((self.seen.params.get("name"), self.seen.body))
+            first = next(iter(self.daemon.snapshots.values()))
+            self._json({**first, "id": "imported", "name": self.seen.params.get("name")}, 201)
+            return
         found_one = self._find_snapshot(parts[0])
         if found_one is None:
             self._refuse(404, "not_found", f"there is no snapshot {parts[0]}")
@@ -108,6 +113,11 @@ class StateRoutes(Wire):
             limit = int(self.seen.params["limit"])
             items = self.daemon.diffs[:limit]
             self._json({"items": items, "complete": len(items) < limit})
+        elif parts[1:] == ["archive"]:
+            # As a daemon that breaks half way: less than it told of.
+            told = len(self.daemon.archive) + (1 if self.daemon.cut_archive else 0)
+            self._answer(200, self.daemon.archive, {"content-length": str(told)})
+            self.close_connection = self.daemon.cut_archive
         elif self.command == "DELETE":
             del self.daemon.snapshots[found_one["id"]]
             self._answer(204)

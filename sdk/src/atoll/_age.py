@@ -45,8 +45,9 @@ class Encryptor:
     library for it is missing.
     """
 
-    def __init__(self, passphrase: str, *, work_factor: int = WORK_FACTOR) -> None:
+    def __init__(self, passphrase: str, *, work_factor: int | None = None) -> None:
         self._crypto = _library()
+        work_factor = WORK_FACTOR if work_factor is None else work_factor
         salt, file_key, nonce = os.urandom(16), os.urandom(16), os.urandom(_NONCE_BYTES)
         wrapped = self._crypto.aead(_scrypt(self._crypto, passphrase, salt, work_factor)).encrypt(
             bytes(12), file_key, None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from atoll._async.archives import export_archive, import_archive
 from atoll._async.http import AsyncCall, AsyncHttp
 from atoll._async.listing import AsyncPages
 from atoll._async.requests import SLOW_TIMEOUT_S, items
@@ -60,8 +62,48 @@ class AsyncSnapshot:
         given = {key: value for key, value in params.items() if value is not None}
         return AsyncSnapshotList(AsyncHttp(config or Config.load()), given)
 
+    @classmethod
+    async def import_(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        passphrase: str,
+        name: str | None = None,
+        on_progress: Callable[[int], None] | None = None,
+        config: Config | None = None,
+    ) -> AsyncSnapshot:
+        """Store the snapshot in a file that `export` wrote, here or on another machine.
+
+        The file is decrypted in this program; the daemon never sees the passphrase. name: its name here, taken from
+        whichever snapshot had it; without it, it has none. on_progress: called with the bytes of the file read so far.
+
+        Raises OSError when the file cannot be read, InvalidArgument for a wrong passphrase or a damaged file,
+        PermissionDenied when a machine made it that the daemon does not trust (setting `archive_trust`),
+        FailedPrecondition when the daemon's engine or CPU cannot run it, LimitExceeded, Capacity; nothing is left then.
+        Unavailable when the library for it is missing: pip install 'atoll[archive]'.
+        """
+        http = AsyncHttp(config or Config.load())
+        params = {} if name is None else {"name": name}
+        answer = await import_archive(http, "/v1/snapshots/import", path, passphrase, on_progress, params)
+        return cls(http, SnapshotInfo.from_json(answer))
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name or self.id!r})"
+
+    async def export(
+        self, path: str | os.PathLike[str], *, passphrase: str, on_progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Write it with its template to one encrypted file, for `import_`; returns the file's size in bytes.
+
+        The file is encrypted in this program, in the format of age (`age -d` reads it); the daemon never sees the
+        passphrase. It holds all that the sandbox's memory and files held, secrets included. It appears whole or not at
+        all, and takes the place of one that is there. on_progress: called with the bytes written so far.
+
+        Raises OSError when it cannot be written, NotFound, FailedPrecondition when the snapshot is damaged,
+        InvalidArgument for an empty passphrase, Unavailable when the library for it is missing: pip install
+        'atoll[archive]'.
+        """
+        return await export_archive(self._http, snapshot_path(self.id) + "/archive", path, passphrase, on_progress)
 
     async def delete(self) -> bool:
         """Forget it; what was started from it goes on. False when it was gone already."""

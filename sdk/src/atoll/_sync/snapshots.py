@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from atoll._sync.archives import export_archive, import_archive
 from atoll._sync.http import Call, Http
 from atoll._sync.listing import Pages
 from atoll._sync.requests import SLOW_TIMEOUT_S, items
@@ -61,8 +63,48 @@ class Snapshot:
         given = {key: value for key, value in params.items() if value is not None}
         return SnapshotList(Http(config or Config.load()), given)
 
+    @classmethod
+    def import_(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        passphrase: str,
+        name: str | None = None,
+        on_progress: Callable[[int], None] | None = None,
+        config: Config | None = None,
+    ) -> Snapshot:
+        """Store the snapshot in a file that `export` wrote, here or on another machine.
+
+        The file is decrypted in this program; the daemon never sees the passphrase. name: its name here, taken from
+        whichever snapshot had it; without it, it has none. on_progress: called with the bytes of the file read so far.
+
+        Raises OSError when the file cannot be read, InvalidArgument for a wrong passphrase or a damaged file,
+        PermissionDenied when a machine made it that the daemon does not trust (setting `archive_trust`),
+        FailedPrecondition when the daemon's engine or CPU cannot run it, LimitExceeded, Capacity; nothing is left then.
+        Unavailable when the library for it is missing: pip install 'atoll[archive]'.
+        """
+        http = Http(config or Config.load())
+        params = {} if name is None else {"name": name}
+        answer = import_archive(http, "/v1/snapshots/import", path, passphrase, on_progress, params)
+        return cls(http, SnapshotInfo.from_json(answer))
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name or self.id!r})"
+
+    def export(
+        self, path: str | os.PathLike[str], *, passphrase: str, on_progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Write it with its template to one encrypted file, for `import_`; returns the file's size in bytes.
+
+        The file is encrypted in this program, in the format of age (`age -d` reads it); the daemon never sees the
+        passphrase. It holds all that the sandbox's memory and files held, secrets included. It appears whole or not at
+        all, and takes the place of one that is there. on_progress: called with the bytes written so far.
+
+        Raises OSError when it cannot be written, NotFound, FailedPrecondition when the snapshot is damaged,
+        InvalidArgument for an empty passphrase, Unavailable when the library for it is missing: pip install
+        'atoll[archive]'.
+        """
+        return export_archive(self._http, snapshot_path(self.id) + "/archive", path, passphrase, on_progress)
 
     def delete(self) -> bool:
         """Forget it; what was started from it goes on. False when it was gone already."""

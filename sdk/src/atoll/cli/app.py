@@ -8,7 +8,7 @@ import sys
 import click
 
 from atoll._errors import AtollError
-from atoll.cli import cp, doctor, execute, key, lifecycle, machine, pool, run, sandbox, shell, snapshot
+from atoll.cli import cp, doctor, execute, key, lifecycle, machine, pool, portable, run, sandbox, shell, snapshot
 from atoll.cli.context import FAILED, OWN_FAILURE, Interrupted, Settings
 
 EPILOG = """\b
@@ -59,6 +59,8 @@ for _command in (execute.exec_, shell.shell, cp.cp):
 for _command in (lifecycle.pause, lifecycle.resume, lifecycle.freeze, lifecycle.fork, lifecycle.rollback):
     sandbox.sandbox.add_command(_command)
 sandbox.sandbox.add_command(lifecycle.checkpoints)
+for _command in (portable.export, portable.import_):
+    snapshot.snapshot.add_command(_command)
 
 
 def run_command_line() -> None:
