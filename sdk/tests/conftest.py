@@ -28,3 +28,9 @@ def daemon() -> Iterator[FakeDaemon]:
 @pytest.fixture
 def config(daemon: FakeDaemon) -> Config:
     return Config(api_url=daemon.url, api_key="key", resume_timeout_s=5.0)
+
+
+@pytest.fixture(autouse=True)
+def quick_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A passphrase costs a second to try, by design; tests need not pay it."""
+    monkeypatch.setattr("atoll._age.WORK_FACTOR", 4)
