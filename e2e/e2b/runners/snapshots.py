@@ -149,7 +149,7 @@ async def fork_what_runs(run: Run) -> None:
 @check("Sandbox.fork")
 async def forks_that_cannot_be(run: Run) -> None:
     await run.raises("NotFoundException", lambda: run.Sandbox.fork(NOBODY))
-    await run.raises("SandboxException", lambda: run.sb.fork(count=21), "count is 21")
+    await run.raises("SandboxException", lambda: run.sb.fork(count=21), "count", "20")
     sb = await run.create()
     await go(sb.pause())
     await run.raises("SandboxException", sb.fork, "409")
