@@ -198,12 +198,13 @@ async def woken_by_a_request_to_a_port(run: Run) -> None:
         try:
             with urllib.request.urlopen(request, timeout=15) as answer:
                 return bytes(answer.read())
-        except urllib.error.HTTPError:
-            return b""
+        except urllib.error.HTTPError as error:
+            return error.read()
 
-    assert await run.until(fetch) == b"served"
+    await run.until(lambda: fetch() == b"served")
     await go(sb.pause())
     assert await state_of(run, sb) == "paused"
-    assert fetch() == b"served", "the first request did not wake it"
+    answer = fetch()
+    assert answer == b"served", f"the first request was answered {answer!r}"
     assert await state_of(run, sb) == "running"
     await go(sb.kill())
