@@ -3,153 +3,131 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import platform
-import re
-import subprocess
+import signal
 import sys
 import tempfile
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from e2e.conftest import Daemon
 
-from atoll import Config, Sandbox
+from atoll import Sandbox
 from atolld.images.templates import TemplateStore
-from bench import gateway, measure
+from bench import gateway, measure, pools, space, state
 from bench.bare import BareRuntime
+from bench.report import Results, machine, to_json, to_markdown
+from bench.setting import QUICK, Counts, Setting, say
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--count", type=int, default=20, help="pairs of each short operation (default 20)")
-    parser.add_argument("--many", type=int, default=50, help="sandboxes at once (default 50)")
-    parser.add_argument("--write", type=Path, default=ROOT / "docs" / "benchmarks.md", help="where the report goes")
+    parser.add_argument("--only", action="append", choices=[*GROUPS], help="run this group (may be given again)")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: to see that all of it works")
+    parser.add_argument("--json", action="store_true", help="print JSON, not Markdown")
+    parser.add_argument("--write", type=Path, help="where the report goes (a whole run: docs/benchmarks.md)")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: needs root, as the runtimes do")
-    with tempfile.TemporaryDirectory(prefix="atoll-bench-") as folder:
-        report = run(Path(folder), options.count, options.many)
-    options.write.write_text(report)
-    print(report)
-
-
-def run(folder: Path, count: int, many: int) -> str:
-    daemon = Daemon(folder / "state")
-    daemon.start()
-    runtimes = {one["name"]: one for one in daemon.api("GET", "/v1/runtimes").json()["items"]}
-    gvisor = runtimes["gvisor"]["details"]
-    template = TemplateStore(Path("/var/cache/atoll")).get("base")
-    bare = BareRuntime(Path(gvisor["binary"]), template.layers[-1], gvisor["platform"])
-    client = daemon.config
-    parallel = 2 * (os.cpu_count() or 1)
+    # However it is ended, what it made is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    results = Results()
     try:
-        say("create to first output")
-        rows = [measure.cold_create(client, bare, count)]
-        phases = phases_of_creates(daemon)
-        base_rss = daemon.rss_bytes()
-        with Sandbox.create(memory_mib=1024, timeout_s=3600, config=client) as sandbox:
-            say("a command in a running sandbox")
-            rows += measure.running_command(sandbox, bare, count)
-            say("upload and download")
-            rows += measure.transfer(sandbox, folder, folder / "state")
-            say("the way through the gateway")
-            rows += gateway.through_the_gateway(client, sandbox, 50 * count)
-        say(f"{many} at once")
-        rows.append(measure.many_at_once(client, bare, many, parallel))
-        say("idle sandboxes")
-        idle = idle_share(daemon, client, base_rss)
-    finally:
-        bare.close()
-        daemon.stop()
-    return render(rows, phases, idle, runtimes["gvisor"]["version"])
+        about = run(results, options.only or list(GROUPS), QUICK if options.quick else Counts())
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted; everything it made is removed")
+    report = to_markdown(results, about)
+    path = options.write
+    if path is None and not options.only and not options.quick:
+        path = ROOT / "docs" / "benchmarks.md"
+    if path is not None:
+        path.write_text(report)
+    print(json.dumps(to_json(results, about), indent=2) if options.json else report)
+    sys.exit(1 if results.failures else 0)
 
 
-def say(what: str) -> None:
-    print(f"bench: {what} ...", file=sys.stderr, flush=True)
-
-
-def phases_of_creates(daemon: Daemon) -> dict[str, float]:
-    """Mean seconds of each phase over all creates so far, from the daemon's own metrics, in the order they happen."""
-    totals: dict[str, dict[str, float]] = {}
-    for line in daemon.api("GET", "/metrics").text.splitlines():
-        match = re.fullmatch(r'atoll_sandbox_create_phase_seconds_(sum|count)\{phase="(\w+)".*\} (\S+)', line)
-        if match:
-            totals.setdefault(match[2], {})[match[1]] = float(match[3])
-    return {phase: found["sum"] / found["count"] for phase, found in totals.items()}
-
-
-def idle_share(daemon: Daemon, client: Config, base_rss: int, count: int = 20) -> dict[str, float]:
-    """Our own memory for each idle sandbox: the daemon's growth, and the agent's resident set as the guest sees it."""
-    sandboxes = [Sandbox.create(memory_mib=128, config=client) for _ in range(count)]
-    try:
-        grown = max(0, daemon.rss_bytes() - base_rss) / count
-        agent = int(sandboxes[0].run("awk '/VmRSS/{print $2}' /proc/1/status", user="root").stdout)
-    finally:
-        for sandbox in sandboxes:
-            sandbox.kill()
-    return {"daemon_mib": grown / 2**20, "agent_mib": agent / 1024}
-
-
-def render(rows: list[measure.Row], phases: dict[str, float], idle: dict[str, float], version: str) -> str:
-    """The report as Markdown."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `make bench`; do not edit. Each operation of ours is timed in turn with its baseline in one run,",
-        "and the medians are compared. Absolute times depend on the machine and its mood; the ratio is what counts.",
-        "",
-        f"- date: {datetime.now(UTC):%Y-%m-%d}",
-        f"- machine: {os.cpu_count()} cores, {memory_gib():.0f} GiB, Linux {kernel()}, {distribution()}",
-        f"- gVisor: {version}; the bare runs use the same binary, platform and root file system, with a prepared",
-        "  network namespace and without cgroup limits",
-        "",
-        "| operation | ours | baseline | | ratio | goal | |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        verdict = "met" if row.met else "**missed**"
-        lines.append(
-            f"| {row.operation} | {row.ours_s * 1000:.1f} ms | {row.baseline} | {row.baseline_s * 1000:.1f} ms | "
-            f"{row.ratio:.2f} | {row.goal} | {verdict}{' (' + row.note + ')' if row.note else ''} |"
+def run(results: Results, groups: list[str], counts: Counts) -> dict[str, str]:
+    """Run `groups` with a daemon of their own; a group that fails is noted and the others go on."""
+    with ExitStack() as made:
+        made.callback(lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        folder = Path(
+            made.enter_context(tempfile.TemporaryDirectory(prefix="atoll-bench-", ignore_cleanup_errors=True))
         )
-    for name, key, bound in (("our daemon's", "daemon_mib", 1.0), ("the agent's", "agent_mib", 4.0)):
-        verdict = "met" if idle[key] < bound else "**missed**"
-        lines.append(f"| {name} memory per idle sandbox | {idle[key]:.2f} MiB | | | | < {bound:.0f} MiB | {verdict} |")
-    lines += [
-        "",
-        "Not there yet, and so not measured: create from a warm pool, resume from disk.",
-        "",
-        "## Where the time of a create goes",
-        "",
-    ]
-    lines += ["| phase | mean |", "|---|---|"]
-    lines += [f"| {name} | {seconds * 1000:.1f} ms |" for name, seconds in phases.items()]
-    lines += [
-        "",
-        "`record` and `publish` are the database; `prepare` takes a network slot and a disk from their pools and",
-        "mounts the root file system; `start` is the one `runsc run`; `agent` is until the guest agent answers.",
-        "",
-    ]
-    return "\n".join(lines)
+        daemon = Daemon(folder / "state")
+        made.callback(daemon.stop)
+        daemon.start()
+        runtimes = {one["name"]: one for one in daemon.api("GET", "/v1/runtimes").json()["items"]}
+        about = machine(runtimes["gvisor"]["version"])
+        details = runtimes["gvisor"]["details"]
+        layer = TemplateStore(Path("/var/cache/atoll")).get("base").layers[-1]
+        bare = BareRuntime(Path(details["binary"]), layer, details["platform"])
+        made.callback(bare.close)
+        # A second interrupt must not cut the removal short.
+        made.callback(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        setting = Setting(daemon, bare, folder, counts, results)
+        for name in groups:
+            say(name)
+            begun = time.monotonic()
+            try:
+                GROUPS[name](setting)
+            except Exception as error:
+                results.failures[name] = f"{type(error).__name__}: {error}"[:300].replace("\n", " ")
+                say(f"{name} failed: {results.failures[name]}")
+            print(f"bench: {name} took {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return about
 
 
-def memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+def create(setting: Setting) -> None:
+    with setting.phases(create="create, nothing prepared"):
+        setting.results.add(measure.cold_create(setting.client, setting.bare, setting.counts.short))
 
 
-def kernel() -> str:
-    return platform.release().split("-")[0]
+def commands(setting: Setting) -> None:
+    with _sandbox(setting) as sandbox:
+        setting.results.add(*measure.running_command(sandbox, setting.bare, setting.counts.short))
 
 
-def distribution() -> str:
-    text = subprocess.run(
-        ["sh", "-c", ". /etc/os-release; echo $PRETTY_NAME"], capture_output=True, text=True, check=True
+def transfer(setting: Setting) -> None:
+    with _sandbox(setting) as sandbox:
+        setting.results.add(*measure.transfer(sandbox, setting.folder, setting.folder / "state"))
+
+
+def through_gateway(setting: Setting) -> None:
+    with _sandbox(setting) as sandbox:
+        setting.results.add(*gateway.through_the_gateway(setting.client, sandbox, 50 * setting.counts.short))
+
+
+def many(setting: Setting) -> None:
+    setting.results.add(
+        measure.many_at_once(setting.client, setting.bare, setting.counts.many, setting.parallel),
     )
-    return text.stdout.strip()
 
+
+def ours(setting: Setting) -> None:
+    space.ours(setting, setting.daemon.rss_bytes())
+
+
+def _sandbox(setting: Setting) -> Sandbox:
+    return Sandbox.create(memory_mib=1024, timeout_s=3600, config=setting.client)
+
+
+GROUPS: dict[str, Callable[[Setting], None]] = {
+    "create": create,
+    "warm": pools.warm,
+    "commands": commands,
+    "transfer": transfer,
+    "gateway": through_gateway,
+    "resume": state.resume,
+    "many": many,
+    "ours": ours,
+    "state": state.state,
+    "space": space.space,
+}
 
 if __name__ == "__main__":
     main()

@@ -98,13 +98,11 @@ class BareRuntime:
     def run(self, box: Box) -> float:
         """Seconds of a whole `runsc run` of the box's command."""
         begun = time.perf_counter()
-        done = subprocess.run(
-            self._command("run", f"--bundle={box.bundle}", box.name), capture_output=True, check=False
-        )
+        done = subprocess.run(self.command("run", f"--bundle={box.bundle}", box.name), capture_output=True, check=False)
         seconds = time.perf_counter() - begun
         if done.returncode != 0:
             raise RuntimeError(f"bare runsc failed: {done.stderr.decode(errors='replace')[-800:]}")
-        self._restore_addresses(box)
+        self.give_addresses(box)
         return seconds
 
     def run_many(self, boxes: list[Box], parallel: int) -> float:
@@ -117,7 +115,7 @@ class BareRuntime:
     def start(self, box: Box) -> None:
         """Start the box and leave it running."""
         subprocess.run(
-            self._command("run", "--detach", f"--bundle={box.bundle}", box.name),
+            self.command("run", "--detach", f"--bundle={box.bundle}", box.name),
             check=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -127,19 +125,24 @@ class BareRuntime:
     def execute(self, box: Box, args: Sequence[str]) -> float:
         """Seconds of a whole `runsc exec`."""
         begun = time.perf_counter()
-        subprocess.run(self._command("exec", box.name, *args), check=True, capture_output=True)
+        subprocess.run(self.command("exec", box.name, *args), check=True, capture_output=True)
         return time.perf_counter() - begun
+
+    def delete(self, box: Box) -> None:
+        """End the box; gone is success."""
+        subprocess.run(self.command("delete", "--force", box.name), check=False, capture_output=True)
 
     def close(self) -> None:
         """End and remove everything."""
         for box in self._boxes:
-            subprocess.run(self._command("delete", "--force", box.name), check=False, capture_output=True)
+            self.delete(box)
             subprocess.run(["umount", str(box.rootfs)], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "delete", box.name], check=False, capture_output=True)
         subprocess.run(["umount", "-l", str(self.base)], check=False, capture_output=True)
         shutil.rmtree(self.base, ignore_errors=True)
 
-    def _command(self, *words: str) -> list[str]:
+    def command(self, *words: str) -> list[str]:
+        """A command line of runsc."""
         flags = [f"--root={self.base}/state", f"--platform={self._platform}", "--network=sandbox", "--ignore-cgroups"]
         # The cure for kernels where runsc takes every namespace for the root one (docs/runtimes.md).
         cure = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc/sys/net && exec "$@"', "sh"]
@@ -161,7 +164,7 @@ class BareRuntime:
         run("-n", name, "addr", "add", f"{SUBNET}.{third}.{fourth + 2}/30", "dev", "eth0")
         run("-n", name, "route", "add", "default", "via", f"{SUBNET}.{third}.{fourth + 1}")
 
-    def _restore_addresses(self, box: Box) -> None:
+    def give_addresses(self, box: Box) -> None:
         """runsc takes the addresses for its own stack; a box that is run again needs them back."""
         third, fourth = divmod(box.number * 4, 256)
         subprocess.run(

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from atoll import Config, Sandbox
-from bench.measure import MIB, Pairs, Row, timed
+from bench.measure import MIB, Pairs, timed
+from bench.report import Row
 
 AGENT_PORT = 49983
 PORT = 8000

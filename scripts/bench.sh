@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # `make bench`: everything in place, then each operation beside the bare runtime's, into docs/benchmarks.md.
+# Options: --quick, --only GROUP, --json, --write FILE (python -m bench --help).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/steps.sh
