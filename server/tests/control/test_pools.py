@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from atolld.control.testing import SPEC, World, until
+from atolld.control.warm import QUIET_S
 from atolld.core.lifecycle import SandboxState as S
 from atolld.core.network import NetworkPolicy
 from atolld.core.project import Project, ProjectLimits
@@ -44,11 +45,30 @@ async def test_a_claim_is_a_sandbox_like_any_other(world: World) -> None:
     assert (made.state, made.expires_at) == (S.RUNNING, world.clock.now() + 60)
     assert made == await world.row(made.id)
     assert [event.type.value for event in await world.events_of(made.id)] == ["sandbox.created"]
-    await _warm(world, id, 2)
     status = await world.sandboxes.pools.get(world.project.id, id)
     assert (status.claims, status.misses) == (1, 0)
     await world.sandboxes.kill(world.project.id, made.id)
-    assert len(world.node.machine.sandboxes) == 2
+    assert len(world.node.machine.sandboxes) == 1
+
+
+async def test_filled_again_when_nobody_takes_any_more(world: World) -> None:
+    id = await _pool(world, 3)
+    taken: list[int] = []
+    for _ in range(3):
+        await world.create()
+        await world.clock.advance(QUIET_S / 2)
+        taken.append(len(world.node.launches))
+    assert taken == [3, 3, 3]
+    await world.clock.advance(QUIET_S)
+    await _warm(world, id, 3)
+
+
+async def test_filled_at_last_although_they_are_taken_all_the_time(world: World) -> None:
+    await _pool(world, 20)
+    for _ in range(20):
+        await world.create()
+        await world.clock.advance(QUIET_S / 2)
+    assert len(world.node.launches) > 20
 
 
 async def test_an_empty_pool_is_an_ordinary_create(world: World) -> None:
@@ -56,7 +76,7 @@ async def test_an_empty_pool_is_an_ordinary_create(world: World) -> None:
     gate = world.node.hold("launch")
     first = await world.create()
     creating = spawn(world.create(), name="create")
-    await until(lambda: len(world.node.launches) == 3)
+    await until(lambda: len(world.node.launches) == 2)
     gate.opened.set()
     second = await creating
     assert (world.sandboxes.was_warm(first.id), world.sandboxes.was_warm(second.id)) == (True, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ log = logging.getLogger("atolld.control")
 
 FULL_RETRY_S = 5.0
 LONGEST_RETRY_S = 60.0
+# Starting a sandbox takes a core from whoever was just given one, or is about to be.
+QUIET_S = 0.25
+LONGEST_QUIET_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class WarmPool:
         self._clock = clock
         self._waiting: list[Warm] = []
         self._changed = asyncio.Event()
+        self._taken_at = -math.inf
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -64,9 +69,10 @@ class WarmPool:
         self._changed.set()
 
     def take(self) -> Warm | None:
-        """The one that has waited longest, or None; a new one is made in its place."""
+        """The one that has waited longest, or None; a new one is made in its place once no more are being taken."""
         if not self._waiting:
             return None
+        self._taken_at = self._clock.monotonic()
         self._changed.set()
         return self._waiting.pop(0)
 
@@ -114,6 +120,13 @@ class WarmPool:
                 await self._pause(min(LONGEST_RETRY_S, 2.0**failures))
                 continue
             await self._changed.wait()
+            await self._until_quiet()
+
+    async def _until_quiet(self) -> None:
+        """Return when none was taken for a moment; at the latest 2 s from now."""
+        latest = self._clock.monotonic() + LONGEST_QUIET_S
+        while (rest_s := min(self._taken_at + QUIET_S, latest) - self._clock.monotonic()) > 0:
+            await self._clock.sleep(rest_s)
 
     async def _pause(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
