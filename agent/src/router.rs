@@ -44,6 +44,7 @@ async fn route(agent: Arc<Agent>, request: Request) -> Response {
         "/metrics" => return get(&request, || guest::metrics::handle(&agent)),
         "/envs" => return get(&request, || guest::envs::handle(&agent)),
         "/atoll/v1/info" => return get(&request, || guest::info::handle(&agent)),
+        "/atoll/v1/sockets" => return get(&request, guest::sockets::handle),
         _ => {}
     }
     match path.strip_prefix('/').and_then(|path| path.split_once('/')) {

@@ -1,4 +1,4 @@
-//! What is not processes or files: initialisation, metrics, variables, information, the tunnel.
+//! What is not processes or files: initialisation, metrics, variables, information, sockets, the tunnel.
 
 mod cpu;
 pub mod envs;
@@ -6,4 +6,5 @@ mod identity;
 pub mod info;
 pub mod init;
 pub mod metrics;
+pub mod sockets;
 pub mod tunnel;

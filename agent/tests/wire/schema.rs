@@ -7,7 +7,7 @@ use crate::harness::Agent;
 use crate::proto::{DIRECTORY, pool};
 
 /// Method, path, and whether it needs the access token once one is set.
-const ENDPOINTS: [(&str, &str, bool); 9] = [
+const ENDPOINTS: [(&str, &str, bool); 10] = [
     ("GET", "/health", false),
     ("POST", "/init", true),
     ("GET", "/metrics", true),
@@ -16,6 +16,7 @@ const ENDPOINTS: [(&str, &str, bool); 9] = [
     ("POST", "/files", true),
     ("POST", "/files/compose", true),
     ("GET", "/atoll/v1/info", true),
+    ("GET", "/atoll/v1/sockets", true),
     ("CONNECT", "127.0.0.1:<port>", true),
 ];
 

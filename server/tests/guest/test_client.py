@@ -111,6 +111,22 @@ async def test_an_agent_that_never_listens_is_given_up_at_the_deadline() -> None
         await GuestClient("127.0.0.1", port).wait_ready(INIT, 0.05)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "needs"),
+    [
+        ("200 OK", b'{"needAddress":false}', False),
+        ("200 OK", b'{"needAddress":true}', True),
+        ("200 OK", b"[]", True),
+        ("200 OK", b"?", True),
+        ("404 Not Found", b'{"needAddress":false}', True),
+    ],
+)
+async def test_only_a_clear_no_frees_a_guest_of_its_address(status: str, body: bytes, needs: bool) -> None:
+    answer = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    async with agent(fixed(answer)) as port:
+        assert await GuestClient("127.0.0.1", port, "t").needs_address(5) is needs
+
+
 async def test_health_and_info() -> None:
     async with agent(fixed(b"HTTP/1.1 204 No Content\r\n\r\n")) as port:
         assert await GuestClient("127.0.0.1", port).healthy(5)

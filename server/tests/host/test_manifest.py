@@ -26,7 +26,10 @@ WHOLE = Manifest(
 )
 
 
-@pytest.mark.parametrize("manifest", [WHOLE, replace(WHOLE, kind=SaveKind.FILESYSTEM, memory=(), layers=())])
+@pytest.mark.parametrize(
+    "manifest",
+    [WHOLE, replace(WHOLE, needs_address=False), replace(WHOLE, kind=SaveKind.FILESYSTEM, memory=(), layers=())],
+)
 def test_what_is_written_is_read_back(manifest: Manifest) -> None:
     assert parse_manifest(manifest.to_text()) == manifest
     saved = manifest.saved()
@@ -36,6 +39,12 @@ def test_what_is_written_is_read_back(manifest: Manifest) -> None:
         4096,
         manifest.layers,
     )
+
+
+def test_one_of_before_addresses_were_noted_may_need_its_own() -> None:
+    values = json.loads(replace(WHOLE, needs_address=False).to_text())
+    del values["needs_address"], values["checksum"]
+    assert parse_manifest(json.dumps({**values, "checksum": _checksum(values)})) == WHOLE
 
 
 def test_every_flipped_byte_is_seen() -> None:

@@ -157,10 +157,29 @@ async def test_a_wanted_number_is_given_when_it_is_free(instance: Instance, clea
     assert (await pool.acquire(index=-1)).index != 17
     assert (await pool.acquire(index=CONFIG.pool.num_addresses)).index != 17
     pool.release(slot)
-    # It is still being destroyed, and nobody waits for that.
-    assert (await pool.acquire(index=17)).index != 17
-    await pool.settle()
+    # It is still being destroyed: a rollback asks for it at once.
     assert (await pool.acquire(index=17)).index == 17
+    await pool.remove_all()
+
+
+@pytest.mark.real
+async def test_a_wanted_number_is_not_waited_for_too_long(
+    instance: Instance, clean: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, go_on = netns.destroy, asyncio.Event()
+
+    async def destroy(namespace: Any) -> None:
+        await go_on.wait()
+        await real(namespace)
+
+    pool = SlotPool(instance, CONFIG, ready_target=0, limit=10)
+    await pool.start()
+    slot = await pool.acquire(index=17)
+    monkeypatch.setattr(netns, "destroy", destroy)
+    monkeypatch.setattr("atolld.host.slots._LEAVING_S", 0.01)
+    pool.release(slot)
+    assert (await pool.acquire(index=17)).index != 17
+    go_on.set()
     await pool.remove_all()
 
 

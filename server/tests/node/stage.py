@@ -36,6 +36,12 @@ class FakeGuest(GuestClient):
         self._world.told.append(init)
         self._world.tokens.append(self._token)
 
+    async def needs_address(self, timeout_s: float) -> bool:
+        self._world.tokens.append(self._token)
+        if self._world.refuse is not None:
+            raise self._world.refuse
+        return self._world.needs_address
+
 
 class Guests:
     """The agents of all sandboxes."""
@@ -46,6 +52,7 @@ class Guests:
         self.refuse: AtollError | None = None
         self.told: list[GuestInit] = []
         self.tokens: list[str | None] = []
+        self.needs_address = False
 
 
 class DirectoryMachine(FakeMachine):

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from atolld.core.snapshot import Saved, SaveKind
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import Capacity, FailedPrecondition, Internal, NotFound
+from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition, GuestUnreachable, Internal, NotFound
 from atolld.foundation.ids import SnapshotId, new_snapshot_id
 from atolld.node.interface import After
 from atolld.runtime.driver import Power
@@ -76,15 +77,34 @@ async def test_the_guest_goes_on_before_the_checksums(tmp_path: Path) -> None:
     seen: list[bool] = []
     finish = stage.machine.finish_save
 
-    async def look(
-        save_id: SnapshotId, kind: SaveKind, engine: str, stopped_s: float, layers: tuple[Path, ...]
-    ) -> Saved:
+    async def look(*arguments: Any, **options: Any) -> Saved:
         seen.append(goes_on(stage))
-        return await finish(save_id, kind, engine, stopped_s, layers)
+        return await finish(*arguments, **options)
 
     stage.machine.finish_save = look  # type: ignore[method-assign]
     await stage.node.save(ID, SAVE, MEMORY, After.GO_ON)
     assert seen == [True]
+
+
+async def test_whether_a_socket_needs_its_address_is_asked_while_it_runs(tmp_path: Path) -> None:
+    stage = await running(tmp_path)
+    cases: list[tuple[bool, AtollError | None, SaveKind, bool, bool]] = [
+        (False, None, MEMORY, False, False),
+        (True, None, MEMORY, False, True),
+        # What cannot answer, and what is not asked, is taken at its most demanding.
+        (False, GuestUnreachable("silent"), MEMORY, False, True),
+        (False, None, MEMORY, True, True),
+        (False, None, FILES, False, True),
+    ]
+    for needs, refuse, kind, frozen, noted in cases:
+        stage.guests.needs_address, stage.guests.refuse = needs, refuse
+        stage.guests.tokens.clear()
+        if frozen:
+            await stage.node.freeze(ID)
+        save_id = new_snapshot_id()
+        await stage.node.save(ID, save_id, kind, After.GO_ON)
+        assert stage.machine.needs_address(save_id) is noted
+        assert stage.guests.tokens == ([] if frozen or kind is FILES else ["secret"])
 
 
 async def test_how_long_it_stood_is_measured(tmp_path: Path) -> None:

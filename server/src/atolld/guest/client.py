@@ -95,6 +95,18 @@ class GuestClient:
             raise GuestUnreachable(f"the agent answered its info with status {answer.status}")
         return parsed
 
+    async def needs_address(self, timeout_s: float) -> bool:
+        """Whether a socket in the guest needs the address that it has now, by `/atoll/v1/sockets`.
+
+        True as well when the agent does not know that path (one of an earlier version). Raises GuestUnreachable.
+        """
+        answer = await self._call("GET", "/atoll/v1/sockets", timeout_s)
+        try:
+            parsed = json.loads(answer.body)
+        except ValueError:
+            return True
+        return not (answer.status == 200 and isinstance(parsed, dict) and parsed.get("needAddress") is False)
+
     async def _call(self, method: str, path: str, timeout_s: float) -> GuestResponse:
         try:
             async with asyncio.timeout(timeout_s):

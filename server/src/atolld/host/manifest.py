@@ -2,9 +2,10 @@
 
     {"format": 1, "id", "kind", "engine", "created_at", "stopped_s", "layers": [digest, ...], "cpu_flags": [...],
      "memory": [{"name", "size_bytes", "checksum"}, ...], "disk": {"size_bytes", "data_bytes", "checksum"},
-     "memory_bytes", "checksum"}
+     "memory_bytes", "needs_address", "checksum"}
 
-`checksum` at the end is that of all the rest, as it is written.
+`needs_address`: see `Manifest`; a save of before there was it has none. `checksum` at the end is that of all the rest,
+as it is written.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class DiskImage:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One save. `created_at`: Unix seconds. `layers`: digests, lowest first. `memory_bytes`: taken on the host."""
+    """One save. `created_at`: Unix seconds. `layers`: digests, lowest first. `memory_bytes`: taken on the host.
+
+    `needs_address`: a socket in the memory needs the network address that the guest had, or may.
+    """
 
     id: str
     kind: SaveKind
@@ -62,6 +66,7 @@ class Manifest:
     memory: tuple[MemoryFile, ...]
     disk: DiskImage
     memory_bytes: int
+    needs_address: bool = True
 
     def saved(self) -> Saved:
         """What the node tells of it."""
@@ -81,6 +86,7 @@ class Manifest:
             "memory": [asdict(file) for file in self.memory],
             "disk": asdict(self.disk),
             "memory_bytes": self.memory_bytes,
+            "needs_address": self.needs_address,
         }
         return json.dumps({**values, "checksum": _checksum(values)}, indent=1) + "\n"
 
@@ -113,6 +119,7 @@ def _read(values: Mapping[str, Any]) -> Manifest:
         memory=tuple(MemoryFile(**file) for file in values["memory"]),
         disk=DiskImage(**values["disk"]),
         memory_bytes=int(values["memory_bytes"]),
+        needs_address=values.get("needs_address", True) is not False,
     )
 
 

@@ -20,6 +20,7 @@ import os
 import shutil
 import threading
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from atolld.core.snapshot import SaveKind
@@ -100,18 +101,20 @@ class Saves:
         created_at: float,
         stopped_s: float,
         cpu_flags: frozenset[str] | None = None,
+        needs_address: bool = True,
     ) -> Manifest:
         """Make the save begun whole: checksums, manifest, all to the disk, its name.
 
         `layers`: roots of the read-only layers below its disk. `cpu_flags`: of the CPU that it was made on, None: this
-        one. Raises NotFound when it was not begun or has no disk,
-        Capacity, Internal when a path is no template's layer, OSError; the save can be abandoned then.
+        one. `needs_address`: see `Manifest`. Raises NotFound when it was not begun or has no disk, Capacity, Internal
+        when a path is no template's layer, OSError; the save can be abandoned then.
         """
         part = self._begun(id)
         flags = read_cpu_flags() if cpu_flags is None else cpu_flags
         digests = tuple(map(self.templates.digest, layers))
         with no_room(f"save {id}"):
             manifest = self._describe(id, part, kind, engine, digests, created_at, stopped_s, flags)
+            manifest = replace(manifest, needs_address=needs_address)
             crash_point("save_files.hashed")
             (part / NAME).write_text(manifest.to_text(), encoding="utf-8")
             crash_point("save_files.described")

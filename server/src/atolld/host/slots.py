@@ -26,6 +26,8 @@ from atolld.host.nftables import Egress, FirewallConfig, SlotRules
 log = logging.getLogger("atolld.slots")
 
 _RETRY_S = 1.0
+# How long a sandbox that wants its old address back waits while the slot of its last run goes; that takes 0.1 s.
+_LEAVING_S = 1.0
 # The kernel builds one at a time anyway; more threads only fight over its lock and the interpreter's (200 at once take
 # 3.5 s unbounded).
 _PARALLEL_BUILDS = 2
@@ -138,7 +140,7 @@ class SlotPool:
     async def acquire(self, egress: Egress | None = None, index: int | None = None) -> Slot:
         """A slot with these rules in force, from the pool when one is ready (below a millisecond), else built now.
 
-        `index`: that slot if it is free, else any; a slot that is being destroyed is not free yet.
+        `index`: that slot if it is free, else any. One that is being destroyed is waited for, at most a second.
         Raises Capacity when `limit` slots are in use, FailedPrecondition when the pool is not started, OSError.
         """
         egress = egress or Egress()
@@ -148,6 +150,8 @@ class SlotPool:
             raise Capacity(f"all {self._limit} network slots are in use; end a sandbox first")
         self._waiting += 1
         try:
+            if index is not None and index in self._leaving:
+                await asyncio.wait([self._leaving[index]], timeout=_LEAVING_S)
             slot = self._take_ready(index) or await self._build_now(index)
             self._used[slot.index] = slot
         finally:

@@ -71,6 +71,7 @@ class Changer:
             # Last: what its owner gives it comes only under its owner's policy.
             init = GuestInit(what.agent_token, self._clock.now(), default_user=None, envs=what.envs)
             await self._guest(instance.prepared.address, old_token).wait_ready(init, CLAIM_DEADLINE_S)
+            instance.token = what.agent_token
 
 
 def check_change(old: Resources, new: Resources, own_kernel: bool) -> None:

@@ -23,6 +23,7 @@ class FakeSave:
     saved: Saved
     layers: tuple[Path, ...]
     execution: SandboxId | None
+    needs_address: bool = True
 
 
 class FakeSaves:
@@ -57,13 +58,20 @@ class FakeSaves:
         self.begun[save_id] = prepared.id
 
     async def finish_save(
-        self, save_id: SnapshotId, kind: SaveKind, engine: str, stopped_s: float, layers: tuple[Path, ...]
+        self,
+        save_id: SnapshotId,
+        kind: SaveKind,
+        engine: str,
+        stopped_s: float,
+        layers: tuple[Path, ...],
+        *,
+        needs_address: bool = True,
     ) -> Saved:
         self._call("finish_save", save_id)
         self._check_begun(save_id)
         memory_bytes = 1 << 20 if kind is SaveKind.MEMORY else 0
         saved = Saved(kind, memory_bytes, 1 << 20, engine, stopped_s, tuple(path.parent.name for path in layers))
-        self.saves[save_id] = FakeSave(saved, layers, self.begun.pop(save_id))
+        self.saves[save_id] = FakeSave(saved, layers, self.begun.pop(save_id), needs_address)
         return saved
 
     async def abandon_save(self, save_id: SnapshotId) -> None:
@@ -119,6 +127,9 @@ class FakeSaves:
 
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
         return self._whole(save_id).layers
+
+    def needs_address(self, save_id: SnapshotId) -> bool:
+        return self._whole(save_id).needs_address
 
     def _whole(self, save_id: SnapshotId) -> FakeSave:
         try:

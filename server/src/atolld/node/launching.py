@@ -114,7 +114,10 @@ class Launcher:
                 # Shielded: a cancelled launch must still be taken down in full.
                 await asyncio.shield(spawn(self._discard(driver, prepared), name=f"discard-{what.id}"))
                 raise
-        return Instance(what.id, prepared, driver, handle, what.resources, what.network, layers), phases
+        instance = Instance(
+            what.id, prepared, driver, handle, what.resources, what.network, layers, token=what.agent_token
+        )
+        return instance, phases
 
     async def _prepare(self, way: Way, layers: tuple[Path, ...]) -> Prepared:
         what = way.what

@@ -67,13 +67,26 @@ class LinuxSaves:
             await _to_the_end(self._clone_disk(prepared, save_id))
 
     async def finish_save(
-        self, save_id: SnapshotId, kind: SaveKind, engine: str, stopped_s: float, layers: tuple[Path, ...]
+        self,
+        save_id: SnapshotId,
+        kind: SaveKind,
+        engine: str,
+        stopped_s: float,
+        layers: tuple[Path, ...],
+        *,
+        needs_address: bool = True,
     ) -> Saved:
         """See `Machine.finish_save`."""
         created_at = self._host.clock.now()
         manifest = await _in_thread(
             lambda: self._host.saves.finish(
-                save_id, kind, engine, layers=layers, created_at=created_at, stopped_s=stopped_s
+                save_id,
+                kind,
+                engine,
+                layers=layers,
+                created_at=created_at,
+                stopped_s=stopped_s,
+                needs_address=needs_address,
             )
         )
         return manifest.saved()
@@ -133,6 +146,10 @@ class LinuxSaves:
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
         """See `Machine.save_layers`."""
         return tuple(map(self._host.saves.templates.root, self._host.saves.manifest(save_id).layers))
+
+    def needs_address(self, save_id: SnapshotId) -> bool:
+        """See `Machine.needs_address`."""
+        return self._host.saves.manifest(save_id).needs_address
 
     async def _clone_disk(self, prepared: Prepared, save_id: SnapshotId) -> None:
         layer = self._host.layers.get(prepared.id)

@@ -147,12 +147,20 @@ class Machine(Protocol):
         ...
 
     async def finish_save(
-        self, save_id: SnapshotId, kind: SaveKind, engine: str, stopped_s: float, layers: tuple[Path, ...]
+        self,
+        save_id: SnapshotId,
+        kind: SaveKind,
+        engine: str,
+        stopped_s: float,
+        layers: tuple[Path, ...],
+        *,
+        needs_address: bool = True,
     ) -> Saved:
         """Checksums, manifest, everything to the disk, then its name: the save is whole when this returns.
 
         `engine`: what alone can read the memory. `layers`: those below its disk, lowest first. The guest may run.
-        Raises Capacity when the disk is full, NotFound when the save was not begun; the save can be abandoned then.
+        `needs_address`: what the method of that name is to answer. Raises Capacity when the disk is full, NotFound when
+        the save was not begun; the save can be abandoned then.
         """
         ...
 
@@ -187,6 +195,10 @@ class Machine(Protocol):
 
     def save_layers(self, save_id: SnapshotId) -> tuple[Path, ...]:
         """Roots of the read-only layers below the save's disk on this machine, lowest first. Raises NotFound."""
+        ...
+
+    def needs_address(self, save_id: SnapshotId) -> bool:
+        """Whether the memory in the save may not go on at another address than it had. Raises NotFound."""
         ...
 
     def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:

@@ -73,7 +73,7 @@ class NodeManager:
         self._capacity = capacity
         self._retries = Retries(clock)
         self._launcher = Launcher(machine, clock, self._retries, agent, guest, parallel_launches)
-        self._saver = Saver(machine, clock, self._retries)
+        self._saver = Saver(machine, clock, self._retries, guest)
         self._changer = Changer(machine, clock, guest)
         self._recoverer = Recoverer(drivers, machine, self._retries)
         self._in_use = SavesInUse()

@@ -39,7 +39,14 @@ class Recoverer:
             if status.state is TaskState.RUNNING:
                 prepared = await self._machine.adopt(known.id, stored.machine, known.network)
                 found = Instance(
-                    known.id, prepared, driver, stored.handle, known.resources, known.network, stored.layers
+                    known.id,
+                    prepared,
+                    driver,
+                    stored.handle,
+                    known.resources,
+                    known.network,
+                    stored.layers,
+                    token=known.agent_token,
                 )
                 await self._retries.now_or_later(known.id, "be set as it was", lambda: _set_power(found, known))
                 return found

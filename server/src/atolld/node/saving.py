@@ -7,6 +7,7 @@ did: a save without a name is removed at the next start, and the guest is let go
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +16,30 @@ from atolld.core.snapshot import Saved, SaveKind
 from atolld.foundation.aio import CleanupStack
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import FailedPrecondition, NotFound
+from atolld.foundation.errors import FailedPrecondition, GuestUnreachable, NotFound
 from atolld.foundation.ids import SnapshotId
 from atolld.node.instance import Instance, engine_of
 from atolld.node.interface import After
+from atolld.node.launching import GuestFactory
 from atolld.node.machine import Machine
 from atolld.node.phases import Phases
 from atolld.node.retries import Retries
 from atolld.runtime.driver import Power, RuntimeDriver
 
+log = logging.getLogger("atolld.node")
+
+# It is asked just before the guest is stopped; one that is slow to answer is taken at its most demanding.
+SOCKETS_TIMEOUT_S = 0.5
+
 
 class Saver:
     """Saves sandboxes, one at a time of each."""
 
-    def __init__(self, machine: Machine, clock: Clock, retries: Retries) -> None:
+    def __init__(self, machine: Machine, clock: Clock, retries: Retries, guest: GuestFactory) -> None:
         self._machine = machine
         self._clock = clock
         self._retries = retries
+        self._guest = guest
 
     async def save(self, instance: Instance, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
         """See `Node.save`."""
@@ -47,6 +55,7 @@ class Saver:
             memory = await self._machine.begin_save(save_id)
             undo.push("save", lambda: self._machine.abandon_save(save_id))
             crash_point("save.after_begin")
+            needs_address = await self._needs_address(instance, kind)
             phases.end("settle")
             started = self._clock.monotonic()
             await self._stand(instance)
@@ -67,7 +76,9 @@ class Saver:
                 crash_point("save.after_go_on")
                 phases.end("go_on")
             stopped_s = self._clock.monotonic() - started
-            saved = await self._machine.finish_save(save_id, kind, engine, stopped_s, layers)
+            saved = await self._machine.finish_save(
+                save_id, kind, engine, stopped_s, layers, needs_address=needs_address
+            )
             crash_point("save.after_finish")
             phases.end("finish")
             undo.keep()
@@ -92,6 +103,16 @@ class Saver:
                 "it cannot be saved"
             )
         return engine_of(fingerprint) if kind is SaveKind.MEMORY else "", instance.layers
+
+    async def _needs_address(self, instance: Instance, kind: SaveKind) -> bool:
+        """Whether what is saved may only go on at the address it has; True when that cannot be known."""
+        if kind is not SaveKind.MEMORY or instance.frozen or instance.standing:
+            return True
+        try:
+            return await self._guest(instance.prepared.address, instance.token).needs_address(SOCKETS_TIMEOUT_S)
+        except GuestUnreachable as error:
+            log.info("the agent of %s does not tell its sockets: %s", instance.id, error.message)
+            return True
 
     async def _stand(self, instance: Instance) -> None:
         driver, handle = instance.driver, instance.handle
