@@ -52,6 +52,8 @@ class Daemon:
             "ATOLL_RUN_DIR": str(self.state_dir / "run"),
             "ATOLL_BIND_PORT": str(self.port),
             "ATOLL_CONFIG": str(self.state_dir / "client.json"),
+            # So that every process and group of the instance is a sandbox's.
+            "ATOLL_READY_CONTAINERS": "0",
             **self.settings,
         }
 

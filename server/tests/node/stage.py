@@ -75,11 +75,13 @@ class DirectoryMachine(FakeMachine):
 class Stage:
     """A node on fakes; `restart` is a new daemon on the same machine."""
 
-    def __init__(self, script: Script | None = None, parallel: int = 4, machine: FakeMachine | None = None) -> None:
+    def __init__(
+        self, script: Script | None = None, parallel: int = 4, machine: FakeMachine | None = None, ready: int = 0
+    ) -> None:
         self.world, self.machine, self.guests = FakeWorld(), machine or FakeMachine(), Guests()
         self.deaths: list[Death] = []
         self.script = script or Script()
-        self.parallel = parallel
+        self.parallel, self.ready = parallel, ready
         self.clock = ManualClock()
         self.restart()
 
@@ -93,6 +95,7 @@ class Stage:
             clock=self.clock,
             agent=Path("/nonexistent/agent"),
             parallel_launches=self.parallel,
+            ready_containers=self.ready,
             guest=lambda address, token: FakeGuest(self.guests, address, token),
         )
 

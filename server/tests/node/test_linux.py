@@ -30,6 +30,7 @@ from atolld.host.instance import Instance
 from atolld.host.layerpool import LayerPool
 from atolld.host.layers import Layers
 from atolld.host.network import NetworkSettings, open_network
+from atolld.host.ownlogs import OwnLogs
 from atolld.host.rootfs import RootFilesystems
 from atolld.host.saves import Saves
 from atolld.host.templatelayers import TemplateLayers, is_pinned
@@ -72,6 +73,7 @@ class Host:
                 layer_pool=LayerPool(layers, disk_mib=64, ready_target=1),
                 saves=Saves(instance.state_dir / "layers" / ".saves", templates, verify_disk_bytes=128 * MIB),
                 roots=RootFilesystems(instance),
+                own_logs=OwnLogs(instance),
                 cgroups=Cgroups(instance, read_layout(mounts.read_mounts())),
                 state_dir=instance.state_dir,
                 clock=ManualClock(),
@@ -193,6 +195,49 @@ async def test_saves_survive_the_daemon_and_a_new_start_of_the_machine(host: Hos
     assert await again.saved(save_id) is None
     with pytest.raises(NotFound):
         await prepare(again, host, save_id)
+    await again.close()
+
+
+async def test_a_shell_is_furnished_and_then_like_any_other(host: Host, machine: LinuxMachine) -> None:
+    first = await prepare(machine, host)
+    (first.rootfs / "kept").write_text("x")
+    save_id = await save(machine, host, first)
+    machine.park(first.record)
+    shell = await machine.prepare_shell(new_sandbox_id(), RESOURCES, OVERHEAD)
+    assert not shell.rootfs.exists() and shell.log.exists() and shell.netns.exists()
+    await machine.furnish(shell, (host.layer,), RESOURCES, OVERHEAD, POLICY, source=save_id, formerly=first.record)
+    assert (shell.rootfs / "kept").read_text() == "x"
+    assert (await machine.consumption(shell)).disk_total_bytes > 0
+    again_saved = await save(machine, host, shell)
+    shell.log.write_text("said")
+    await machine.close()
+    # The next daemon finds it by its record, its log too.
+    again = await host.machine()
+    adopted = [await again.adopt(new_sandbox_id(), one.record, POLICY) for one in (first, shell)]
+    assert adopted == [first, shell] and adopted[1].log.read_text() == "said"
+    await again.sweep(frozenset({first.id, shell.id}))
+    assert shell.log.read_text() == "said"
+    third = await prepare(again, host, again_saved)
+    assert (third.rootfs / "kept").read_text() == "x"
+    for one in (first, shell, third):
+        await again.release(one)
+    assert not shell.directory.parent.exists() and not shell.log.exists()
+    await again.close()
+
+
+async def test_shells_that_wait_leave_nothing(host: Host, machine: LinuxMachine) -> None:
+    released, furnished, left = [await machine.prepare_shell(new_sandbox_id(), RESOURCES, OVERHEAD) for _ in range(3)]
+    with pytest.raises(NotFound):
+        source = new_snapshot_id()
+        await machine.furnish(furnished, (host.layer,), RESOURCES, OVERHEAD, POLICY, source=source)
+    for one in (released, furnished):
+        await machine.release(one)
+        assert not one.directory.parent.exists() and not one.netns.exists()
+    await machine.close()
+    # A daemon that was killed: the next one knows nothing of it.
+    again = await host.machine()
+    await again.sweep(frozenset())
+    assert not left.directory.parent.exists() and not left.log.exists() and not left.netns.exists()
     await again.close()
 
 

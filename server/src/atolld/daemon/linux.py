@@ -17,6 +17,7 @@ from atolld.host.diskstore import DiskStore, StoreChoice
 from atolld.host.layerpool import LayerPool
 from atolld.host.layers import Layers
 from atolld.host.network import NetworkSettings, open_network
+from atolld.host.ownlogs import OwnLogs
 from atolld.host.rootfs import RootFilesystems
 from atolld.host.saves import Saves
 from atolld.host.templatelayers import TemplateLayers
@@ -64,6 +65,7 @@ async def build(settings: Settings, clock: Clock) -> LinuxNode:
             layer_pool=LayerPool(layers, disk_mib=Resources().disk_mib, ready_target=settings.ready_layers),
             saves=saves_of(settings),
             roots=RootFilesystems(instance),
+            own_logs=OwnLogs(instance),
             cgroups=cgroups,
             state_dir=instance.state_dir,
             clock=clock,
@@ -78,6 +80,7 @@ async def build(settings: Settings, clock: Clock) -> LinuxNode:
         clock=clock,
         agent=settings.agent,
         parallel_launches=settings.parallel_launches or 2 * (os.cpu_count() or 1),
+        ready_containers=settings.ready_containers,
     )
     return LinuxNode(node, machine)
 

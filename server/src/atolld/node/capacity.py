@@ -28,11 +28,30 @@ class CapacityLimits:
 
 
 class CapacityBook:
-    """Who has taken how much; a claim is made before a launch and given up when the sandbox is gone."""
+    """Who has taken how much; a claim is made before a launch and given up when the sandbox is gone.
+
+    `spare_mib`: memory of what is kept ready and belongs to no sandbox yet.
+    """
 
     def __init__(self, limits: CapacityLimits) -> None:
         self._limits = limits
         self._claims: dict[SandboxId, Resources] = {}
+        self.spare_mib = 0
+
+    def has_spare(self, more_mib: int, memory_free_mib: int) -> bool:
+        """Whether `more_mib` can be added to `spare_mib` and a sandbox still fits."""
+        limits = self._limits
+        bound = int(limits.memory_total_mib * limits.memory_overcommit)
+        return (
+            len(self._claims) < limits.max_sandboxes
+            and self.memory_taken_mib + more_mib + Resources().memory_mib <= bound
+            and memory_free_mib - more_mib >= limits.memory_reserve_mib
+        )
+
+    def move(self, old: SandboxId, new: SandboxId) -> None:
+        """What was claimed for `old` is of `new` from now on."""
+        if (claim := self._claims.pop(old, None)) is not None:
+            self._claims[new] = claim
 
     def claim(self, id: SandboxId, resources: Resources, memory_free_mib: int, disk_free_mib: int) -> None:
         """Reserve room for `id`.
@@ -96,8 +115,8 @@ class CapacityBook:
 
     @property
     def memory_taken_mib(self) -> int:
-        """MiB of memory given out."""
-        return sum(claim.memory_mib for claim in self._claims.values())
+        """MiB of memory given out, and what is kept ready."""
+        return self.spare_mib + sum(claim.memory_mib for claim in self._claims.values())
 
     def snapshot(self, disk_free_mib: int) -> NodeCapacity:
         """Totals and what is taken of them."""

@@ -60,6 +60,30 @@ class FakeMachine(FakeSaves):
         self.resources[id] = resources
         return self.prepared[id]
 
+    async def prepare_shell(self, id: SandboxId, resources: Resources, overhead: Overhead) -> Prepared:
+        self._call("prepare_shell", id)
+        self.prepared[id] = self._surroundings(id, self._free_slot({}))
+        self.resources[id] = resources
+        return self.prepared[id]
+
+    async def furnish(
+        self,
+        shell: Prepared,
+        layers: tuple[Path, ...],
+        resources: Resources,
+        overhead: Overhead,
+        network: NetworkPolicy,
+        *,
+        source: SnapshotId,
+        formerly: Mapping[str, object] | None = None,
+    ) -> None:
+        self._call("furnish", shell.id)
+        self._whole(source)
+        self.sources[shell.id] = source
+        self.policies[shell.id] = network
+        self.resources[shell.id] = resources
+        self.unpark(formerly or {})
+
     async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
         execution = SandboxId(str(record.get("execution", id)))
         if execution not in self.prepared:

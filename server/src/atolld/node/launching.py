@@ -1,12 +1,14 @@
 """Bringing one sandbox up, from nothing or from a save; whatever was made is gone when that fails.
 
 Order: surroundings are prepared, the driver creates and starts or restores, the agent answers. Each step can be the
-last thing a killed daemon did.
+last thing a killed daemon did. From a saved memory it goes on in a container that waits for one, where there is one
+that fits; when that fails, it is tried once more as if there were none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from atolld.core.snapshot import SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import FailedPrecondition, Internal
+from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition, GuestUnreachable, Internal
 from atolld.foundation.ids import SandboxId
 from atolld.guest.client import GuestClient, GuestInit
 from atolld.node.instance import Instance, engine_of, machine_record
@@ -23,8 +25,11 @@ from atolld.node.interface import Launch
 from atolld.node.logs import read_tail
 from atolld.node.machine import Machine, Prepared
 from atolld.node.phases import Phases
+from atolld.node.prepared_pool import PreparedPool, Waiting
 from atolld.node.retries import Retries
 from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Power, RuntimeDriver
+
+log = logging.getLogger("atolld.node")
 
 READY_DEADLINE_S = 30.0
 AGENT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -70,9 +75,17 @@ class Launcher:
     """
 
     def __init__(
-        self, machine: Machine, clock: Clock, retries: Retries, agent: Path, guest: GuestFactory, parallel: int
+        self,
+        machine: Machine,
+        clock: Clock,
+        retries: Retries,
+        agent: Path,
+        guest: GuestFactory,
+        pool: PreparedPool,
+        parallel: int,
     ) -> None:
         self._machine = machine
+        self._pool = pool
         self._clock = clock
         self._retries = retries
         self._agent = agent
@@ -80,8 +93,11 @@ class Launcher:
         self._slots = asyncio.Semaphore(parallel)
 
     async def bring_up(self, way: Way) -> tuple[Instance, Phases]:
-        """A sandbox whose agent answers, and where the time went. Raises as `Node.launch`."""
-        what, driver = way.what, way.driver
+        """A sandbox whose agent answers, and where the time went. Raises as `Node.launch`.
+
+        Its execution is another than the way's when it goes on in a container that waited.
+        """
+        what = way.what
         phases = Phases(self._clock)
         async with self._slots:
             phases.end("queue")
@@ -93,33 +109,87 @@ class Launcher:
                 layers = self._machine.save_layers(what.source.save_id)
                 phases.end("check")
             way.point("before_prepare")
-            prepared = await self._prepare(way, layers)
-            try:
-                phases.end("prepare")
-                way.point("after_prepare")
-                spec = self._launch_spec(way, prepared)
-                if way.from_memory:
-                    handle = await driver.restore(spec, memory)
-                    way.point("after_restore")
+            waiting = await self._take(way, memory)
+            if waiting is not None:
+                try:
+                    instance = await self._up(way, layers, memory, waiting, phases)
+                except (AtollError, OSError) as error:
+                    # The guest did go on, and will not answer elsewhere either.
+                    if isinstance(error, GuestUnreachable):
+                        raise
+                    log.warning("it does not go on in a waiting container: %s", error, extra={"sandbox_id": what.id})
+                    self._pool.failed()
                 else:
-                    handle = await driver.create(spec)
-                    way.point("after_create")
-                    handle = await driver.start(handle)
-                    way.point("after_start")
-                phases.end("restore" if way.from_memory else "start")
-                await self._wait_ready(way, handle, prepared)
-                phases.end("agent")
-                way.point("after_ready")
-            except BaseException:
-                # Shielded: a cancelled launch must still be taken down in full.
-                await asyncio.shield(spawn(self._discard(driver, prepared), name=f"discard-{what.id}"))
-                raise
-        instance = Instance(
-            what.id, prepared, driver, handle, what.resources, what.network, layers, token=what.agent_token
+                    self._pool.served()
+                    return instance, phases
+            return await self._up(way, layers, memory, None, phases), phases
+
+    async def _take(self, way: Way, memory: Path) -> Waiting | None:
+        source = way.what.source
+        if source is None or not way.from_memory:
+            return None
+        try:
+            # Only one that has to be where it was needs the slot that it had, and a container has one already.
+            if self._machine.needs_address(source.save_id):
+                return None
+            return await self._pool.take(way.driver, way.what.resources, memory)
+        except (AtollError, OSError) as error:
+            log.warning("no waiting container is used: %s", error, extra={"sandbox_id": way.what.id})
+            return None
+
+    async def _up(
+        self, way: Way, layers: tuple[Path, ...], memory: Path, waiting: Waiting | None, phases: Phases
+    ) -> Instance:
+        what, driver = way.what, way.driver
+        prepared = await self._prepare(way, layers) if waiting is None else waiting.prepared
+        try:
+            if waiting is not None:
+                await self._furnish(way, layers, prepared)
+            phases.end("prepare")
+            way.point("after_prepare")
+            spec = self._launch_spec(way, prepared)
+            if way.from_memory:
+                handle = await driver.restore(spec, memory, None if waiting is None else waiting.handle)
+                way.point("after_restore")
+            else:
+                handle = await driver.create(spec)
+                way.point("after_create")
+                handle = await driver.start(handle)
+                way.point("after_start")
+            phases.end("restore" if way.from_memory else "start")
+            await self._wait_ready(way, handle, prepared)
+            phases.end("agent")
+            way.point("after_ready")
+        except BaseException:
+            # Shielded: a cancelled launch must still be taken down in full.
+            await asyncio.shield(spawn(self._discard(driver, prepared), name=f"discard-{what.id}"))
+            raise
+        return Instance(what.id, prepared, driver, handle, what.resources, what.network, layers, token=what.agent_token)
+
+    async def _furnish(self, way: Way, layers: tuple[Path, ...], prepared: Prepared) -> None:
+        what = way.what
+        if what.source is None:
+            raise Internal(f"sandbox {what.id} has no save to go on from")
+        await self._machine.furnish(
+            prepared,
+            layers,
+            what.resources,
+            way.driver.overhead(what.resources),
+            what.network,
+            source=what.source.save_id,
+            formerly=machine_record(what.formerly),
         )
-        return instance, phases
 
     async def _prepare(self, way: Way, layers: tuple[Path, ...]) -> Prepared:
+        try:
+            return await self._build(way, layers)
+        except Capacity:
+            # It may be the addresses that waiting containers hold.
+            if not await self._pool.give_up():
+                raise
+        return await self._build(way, layers)
+
+    async def _build(self, way: Way, layers: tuple[Path, ...]) -> Prepared:
         what = way.what
         return await self._machine.prepare(
             way.execution,
@@ -133,7 +203,7 @@ class Launcher:
 
     def _launch_spec(self, way: Way, prepared: Prepared) -> LaunchSpec:
         return LaunchSpec(
-            id=way.execution,
+            id=prepared.id,
             rootfs=prepared.rootfs,
             netns=prepared.netns,
             agent=self._agent,

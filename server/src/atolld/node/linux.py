@@ -74,17 +74,43 @@ class LinuxMachine(LinuxSaves):
             # overlayfs names its lower layers from the top.
             await host.roots.mount(id, layers[::-1], layer)
             undo.push("root file system", lambda: host.roots.unmount(id))
-            limits = CgroupLimits.of(resources, extra_memory_mib=overhead.memory_mib, extra_pids=overhead.tasks)
-            host.cgroups.create(id, limits)
-            undo.push("control group", lambda: host.cgroups.destroy(id))
-            directory = self.driver_directory(id)
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            undo.push("driver directory", lambda: shutil.rmtree(directory, ignore_errors=True))
+            self._bounds(undo, id, resources, overhead)
             undo.keep()
         if wanted is not None:
             host.network.slots.unpark(wanted)
         self._used_slots[id] = slot
         return self._prepared(id, slot, layer)
+
+    async def prepare_shell(self, id: SandboxId, resources: Resources, overhead: Overhead) -> Prepared:
+        """See `Machine.prepare_shell`."""
+        host = self._host
+        async with CleanupStack() as undo:
+            slot = await host.network.slots.acquire(Egress())
+            undo.push("network slot", lambda: host.network.slots.release(slot))
+            self._bounds(undo, id, resources, overhead)
+            undo.push("log", lambda: host.own_logs.remove(id))
+            host.own_logs.create(id)
+            undo.keep()
+        self._used_slots[id] = slot
+        return self._prepared(id, slot, host.layers.get(id))
+
+    async def furnish(
+        self,
+        shell: Prepared,
+        layers: tuple[Path, ...],
+        resources: Resources,
+        overhead: Overhead,
+        network: NetworkPolicy,
+        *,
+        source: SnapshotId,
+        formerly: Mapping[str, object] | None = None,
+    ) -> None:
+        """See `Machine.furnish`."""
+        await self.set_network(shell, network)
+        await self.set_resources(shell, resources, overhead)
+        layer = await self._new_layer(shell.id, resources, source)
+        await self._host.roots.mount(shell.id, layers[::-1], layer)
+        self.unpark(formerly or {})
 
     async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
         """See `Machine.adopt`. The slot itself is taken over by `sweep`, with all others at once."""
@@ -129,6 +155,7 @@ class LinuxMachine(LinuxSaves):
                 undo.push("network slot", lambda: self._host.network.slots.release(slot))
             undo.push("writable layer", lambda: self._host.layers.destroy(layer))
             undo.push("root file system", lambda: self._host.roots.unmount(id))
+            undo.push("log", lambda: self._host.own_logs.remove(id))
             undo.push("unwritten data", lambda: asyncio.to_thread(self._host.layers.abandon, layer))
             undo.push("driver directory", lambda: self._remove_directory(id))
             undo.push("control group", lambda: self._host.cgroups.destroy(id))
@@ -144,6 +171,7 @@ class LinuxMachine(LinuxSaves):
                 await host.roots.unmount(root)
         for name in await asyncio.to_thread(_names, host.roots.directory):
             if name not in keep:
+                host.own_logs.remove(name)
                 await asyncio.to_thread(shutil.rmtree, host.roots.directory / name, True)
         await host.layer_pool.start(keep)
         wanted = {index: egress for id, (index, egress) in self._adopted.items() if id in keep}
@@ -223,6 +251,15 @@ class LinuxMachine(LinuxSaves):
         await asyncio.to_thread(shutil.rmtree, self._views, True)
         await host.network.remove_all()
 
+    def _bounds(self, undo: CleanupStack, id: SandboxId, resources: Resources, overhead: Overhead) -> None:
+        """The control group, and a place for the driver."""
+        limits = CgroupLimits.of(resources, extra_memory_mib=overhead.memory_mib, extra_pids=overhead.tasks)
+        self._host.cgroups.create(id, limits)
+        undo.push("control group", lambda: self._host.cgroups.destroy(id))
+        directory = self.driver_directory(id)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        undo.push("driver directory", lambda: shutil.rmtree(directory, ignore_errors=True))
+
     async def _new_layer(self, id: SandboxId, resources: Resources, source: SnapshotId | None) -> Layer:
         host = self._host
         try:
@@ -235,12 +272,13 @@ class LinuxMachine(LinuxSaves):
             raise Capacity(f"no writable layer can be made: {error}") from error
 
     def _prepared(self, id: SandboxId, slot: Slot, layer: Layer) -> Prepared:
+        own_log = self._host.own_logs.path(id)
         return Prepared(
             id=id,
             rootfs=self._host.roots.path(id),
             netns=slot.netns,
             address=slot.address,
-            log=layer.log / LOG_NAME,
+            log=own_log if own_log.exists() else layer.log / LOG_NAME,
             directory=self.driver_directory(id),
             cgroup=self._host.cgroups.path(id),
             record={"slot": slot.index, "execution": id},

@@ -82,6 +82,31 @@ class Machine(Protocol):
         """
         ...
 
+    async def prepare_shell(self, id: SandboxId, resources: Resources, overhead: Overhead) -> Prepared:
+        """What of the surroundings can be built before it is known what will run in them: no disk and no policy yet.
+
+        Its log is its own, small and in memory. Otherwise as `prepare`; `release` removes it too.
+        """
+        ...
+
+    async def furnish(
+        self,
+        shell: Prepared,
+        layers: tuple[Path, ...],
+        resources: Resources,
+        overhead: Overhead,
+        network: NetworkPolicy,
+        *,
+        source: SnapshotId,
+        formerly: Mapping[str, object] | None = None,
+    ) -> None:
+        """Build what `shell` lacks, so that it is as `prepare` with the same arguments would have made it.
+
+        `formerly` is no longer parked, and its address not used. When it raises, `shell` is to be released. Raises as
+        `prepare`.
+        """
+        ...
+
     async def adopt(self, id: SandboxId, record: Mapping[str, object], network: NetworkPolicy) -> Prepared:
         """Take over surroundings made by an earlier daemon, with the egress policy put in force again.
 

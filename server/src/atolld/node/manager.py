@@ -21,7 +21,7 @@ from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import AlreadyExists, FailedPrecondition, NotFound, RuntimeUnusable
+from atolld.foundation.errors import AlreadyExists, Capacity, FailedPrecondition, NotFound, RuntimeUnusable
 from atolld.foundation.ids import SandboxId, SnapshotId, new_sandbox_id
 from atolld.node.capacity import CapacityBook
 from atolld.node.changing import Changer
@@ -41,6 +41,7 @@ from atolld.node.interface import (
 from atolld.node.launching import GuestFactory, Launcher, Way, guest_at
 from atolld.node.logs import read_tail
 from atolld.node.machine import Machine
+from atolld.node.prepared_pool import PreparedPool
 from atolld.node.recovering import Recoverer, death_of
 from atolld.node.retries import Retries
 from atolld.node.sampler import Sampler
@@ -54,7 +55,7 @@ log = logging.getLogger("atolld.node")
 class NodeManager:
     """Implements `atolld.node.interface.Node` with drivers and a `Machine`.
 
-    `parallel_launches`: see `Launcher`.
+    `parallel_launches`: see `Launcher`. `ready_containers`: how many wait for guests that go on from a saved memory.
     """
 
     def __init__(
@@ -66,13 +67,24 @@ class NodeManager:
         clock: Clock,
         agent: Path,
         parallel_launches: int,
+        ready_containers: int = 0,
         guest: GuestFactory = guest_at,
     ) -> None:
         self._drivers = drivers
         self._machine = machine
         self._capacity = capacity
         self._retries = Retries(clock)
-        self._launcher = Launcher(machine, clock, self._retries, agent, guest, parallel_launches)
+        self._pool = PreparedPool(
+            drivers=drivers,
+            machine=machine,
+            capacity=capacity,
+            clock=clock,
+            retries=self._retries,
+            agent=agent,
+            target=ready_containers,
+            busy=lambda: bool(self._launching),
+        )
+        self._launcher = Launcher(machine, clock, self._retries, agent, guest, self._pool, parallel_launches)
         self._saver = Saver(machine, clock, self._retries, guest)
         self._changer = Changer(machine, clock, guest)
         self._recoverer = Recoverer(drivers, machine, self._retries)
@@ -104,9 +116,7 @@ class NodeManager:
         execution = what.id if what.source is None else new_sandbox_id()
         way = Way(what, execution, driver, fingerprint)
         way.check()
-        self._make_way(what.id)
-        memory_free_mib, disk_free_mib = self._machine.free()
-        self._capacity.claim(execution, what.resources, memory_free_mib, disk_free_mib)
+        await self._claim(execution, what)
         task = self._launching[what.id] = spawn(self._bring_up(way), name=f"launch-{what.id}", report=False)
         try:
             ended = f"sandbox {what.id} was ended while it was starting"
@@ -116,6 +126,7 @@ class NodeManager:
             here = self._running.get(what.id)
             if here is None or here.execution != execution:
                 self._capacity.give_up(execution)
+            self._pool.wake()
 
     async def terminate(self, id: SandboxId, grace_s: float = 0.0, *, keep_address: bool = False) -> None:
         """See `Node.terminate`."""
@@ -151,6 +162,7 @@ class NodeManager:
             self._add(found)
             outcome[one.id] = None
         await self._recoverer.clear(frozenset(one.execution for one in self._running.values()))
+        await self._pool.start()
         return outcome
 
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
@@ -251,6 +263,7 @@ class NodeManager:
         """See `Node.gauges`."""
         return {
             **self._machine.gauges(),
+            "pool_containers_ready": float(self._pool.ready),
             "node_sandboxes_running": float(len(self._running)),
             "node_sandboxes_launching": float(len(self._launching)),
         }
@@ -260,6 +273,7 @@ class NodeManager:
         instances = (*self._running.values(), *self._leaving.values())
         await cancel_and_wait(*self._launching.values(), *(task for one in instances for task in one.saves))
         await asyncio.gather(*(one.ending for one in instances if one.ending), return_exceptions=True)
+        await self._pool.close()
         await self._retries.close()
         await cancel_and_wait(*(one.watcher for one in self._running.values()))
         await self._machine.close()
@@ -277,6 +291,17 @@ class NodeManager:
         except KeyError:
             raise NotFound(f"sandbox {id} does not run on this node") from None
 
+    async def _claim(self, execution: SandboxId, what: Launch) -> None:
+        """Room for a launch; what is only kept ready goes when there is none else. Raises as `Node.launch`."""
+        self._make_way(what.id)
+        try:
+            self._capacity.claim(execution, what.resources, *self._machine.free())
+        except Capacity:
+            await self._pool.give_up()
+            # Another launch of it may have begun meanwhile.
+            self._make_way(what.id)
+            self._capacity.claim(execution, what.resources, *self._machine.free())
+
     def _make_way(self, id: SandboxId) -> None:
         """Put an earlier run of `id` that is being ended aside; it goes away by itself. Raises AlreadyExists."""
         before = self._running.get(id)
@@ -293,6 +318,7 @@ class NodeManager:
             if way.what.source is not None:
                 reading.enter_context(self._in_use.using(way.what.source.save_id))
             instance, phases = await self._launcher.bring_up(way)
+        self._capacity.move(way.execution, instance.execution)
         self._parked.pop(instance.id, None)
         self._sampler.forget(instance.id)
         self._add(instance)
@@ -341,5 +367,6 @@ class NodeManager:
                 del self._running[instance.id]
                 self._sampler.forget(instance.id)
             self._capacity.give_up(instance.execution)
+            self._pool.wake()
         finally:
             instance.ending = None

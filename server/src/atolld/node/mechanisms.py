@@ -11,6 +11,7 @@ from atolld.host.diskstore import DiskStore
 from atolld.host.layerpool import LayerPool
 from atolld.host.layers import Layers
 from atolld.host.network import HostNetwork
+from atolld.host.ownlogs import OwnLogs
 from atolld.host.rootfs import RootFilesystems
 from atolld.host.saves import Saves
 
@@ -26,6 +27,7 @@ class Mechanisms:
     layer_pool: LayerPool
     saves: Saves
     roots: RootFilesystems
+    own_logs: OwnLogs
     cgroups: Cgroups
     state_dir: Path
     clock: Clock

@@ -5,8 +5,9 @@ guest agent. It keeps no state of its own that a restart of the daemon would los
 the `Handle`, which the daemon stores, or can be read from the machine. Sandboxes are not children of the daemon.
 
 Life: `create` (nothing of the guest runs yet) -> `start` -> (`inspect`, `stats`, `wait`) -> `stop` -> `destroy`; or
-`restore` in place of the first two. In between: `suspend` -> `checkpoint` -> `unsuspend`, and `freeze` -> `thaw`.
-`destroy` is allowed at any time, also on what was half made, and takes "already gone" as success.
+`restore` in place of the first two, on its own or into what `prepare` made beforehand. In between: `suspend` ->
+`checkpoint` -> `unsuspend`, and `freeze` -> `thaw`. `destroy` is allowed at any time, also on what was half made, and
+takes "already gone" as success.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Power(StrEnum):
     RESTORE = "restore"
     FREEZE = "freeze"
     OWN_KERNEL = "own_kernel"
+    PREPARED = "prepared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,34 @@ class LaunchSpec:
     resources: Resources
     hostname: str
     env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShellKind:
+    """What of a guest is fixed when its shell is prepared: its memory, processes and CPUs as it sees them, and whether
+    the agent takes the place of its sudo."""
+
+    memory_mib: int
+    pids_max: int
+    cpus: int
+    agent_sudo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShellSpec:
+    """A `LaunchSpec` of which the guest, and so its root file system, is not known yet; `kind` fits `resources`.
+
+    `log` must exist as long as the sandbox; it is not bounded by the sandbox's disk.
+    """
+
+    id: SandboxId
+    netns: Path
+    agent: Path
+    log: Path
+    directory: Path
+    cgroup: str
+    resources: Resources
+    kind: ShellKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +223,29 @@ class RuntimeDriver(Protocol):
         """
         ...
 
-    async def restore(self, spec: LaunchSpec, directory: Path) -> Handle:
+    async def restore(self, spec: LaunchSpec, directory: Path, into: Handle | None = None) -> Handle:
         """As `create` and `start` in one, from what `checkpoint` wrote; reads `directory` and never changes it.
 
         `spec.rootfs` holds the files as they were at the checkpoint. The namespace may have another address.
-        Raises as `create` and `start`, and FailedPrecondition when the driver lacks Power.RESTORE.
+        `into`: what `prepare` returned for the same id, places and bounds of memory; it is used up, however this ends.
+        Raises as `create` and `start`, and FailedPrecondition when the driver lacks Power.RESTORE or `into` is of
+        another kind.
+        """
+        ...
+
+    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+        """What kind of shell the guest saved in `directory` needs to go on within `resources`; None: there is none.
+
+        Without `directory`, what most guests with these bounds need. None too without Power.PREPARED. Raises Internal
+        when the save is damaged, RuntimeUnusable.
+        """
+        ...
+
+    async def prepare(self, spec: ShellSpec) -> Handle:
+        """Make a shell: all of a sandbox that can be made before the guest is known, so that a restore is quicker.
+
+        It counts as a sandbox that was created, for every other verb. Raises as `create`, and FailedPrecondition when
+        the driver lacks Power.PREPARED.
         """
         ...
 

@@ -12,7 +12,7 @@ from atolld.foundation.aio import spawn
 from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import FailedPrecondition, Internal, RuntimeUnusable
 from atolld.foundation.ids import new_sandbox_id
-from atolld.runtime.driver import LaunchSpec, Power, TaskState, TaskStats
+from atolld.runtime.driver import LaunchSpec, Power, ShellSpec, TaskState, TaskStats
 from atolld.runtime.drivers.fake import FakeDriver, FakeWorld, Script, Verb, failing
 
 
@@ -37,6 +37,9 @@ async def test_each_verb_fails_once(verb: Verb, spec: LaunchSpec, tmp_path: Path
     if verb is Verb.RESTORE:
         await driver.checkpoint(handle, tmp_path, end_connections=False)
     other = replace(spec, id=new_sandbox_id())
+    kind = await driver.shell_kind(spec.resources)
+    assert kind is not None
+    shell = ShellSpec(other.id, spec.netns, spec.agent, spec.log, spec.directory, spec.cgroup, spec.resources, kind)
     calls: dict[Verb, Callable[[], Awaitable[object]]] = {
         Verb.START: lambda: driver.start(handle),
         Verb.STOP: lambda: driver.stop(handle, 0),
@@ -50,6 +53,7 @@ async def test_each_verb_fails_once(verb: Verb, spec: LaunchSpec, tmp_path: Path
         Verb.UNSUSPEND: lambda: driver.unsuspend(handle),
         Verb.CHECKPOINT: lambda: driver.checkpoint(handle, tmp_path, end_connections=False),
         Verb.RESTORE: lambda: driver.restore(other, tmp_path),
+        Verb.PREPARE: lambda: driver.prepare(shell),
         Verb.FREEZE: lambda: driver.freeze(handle),
         Verb.THAW: lambda: driver.thaw(handle),
     }

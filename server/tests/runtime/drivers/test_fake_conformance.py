@@ -26,6 +26,11 @@ GAPS = {
     "connections_end_and_new_ones_come": NOTHING_RUNS,
     "an_open_deleted_file_is_named": NOTHING_RUNS,
     "full_memory_and_little_cpu": NOTHING_RUNS,
+    "a_guest_goes_on_in_a_shell": NOTHING_RUNS,
+    "the_agent_is_sealed_in_a_shell": NOTHING_RUNS,
+    "full_memory_in_a_shell": NOTHING_RUNS,
+    "a_shell_of_another_kind_is_refused": NOTHING_RUNS,
+    "a_damaged_image_in_a_shell": NOTHING_RUNS,
     "wait_in_another_process": "a fake world is seen by one process",
     "destroy_after_a_failed_start": "it looks at no network namespace",
 }

@@ -21,7 +21,7 @@ async def check_goes_on_after_a_checkpoint(lab: Lab) -> None:
     """Memory, an open file, a child and a listening socket go on where they were; no time passes while it stands."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.CHECKPOINT, handle, lab):
+    if await lacks(driver, Power.CHECKPOINT, handle, lab):
         return
     first = await guest_tasks.begin_counter(lab, ground)
     await driver.suspend(handle)
@@ -40,10 +40,10 @@ async def check_a_restored_copy_has_the_memory_and_goes_its_own_way(lab: Lab) ->
     """In other surroundings the same memory goes on, and nothing it does is seen by the original or by a sibling."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.RESTORE, handle, lab):
+    if await lacks(driver, Power.RESTORE, handle, lab):
         return
     first = await guest_tasks.begin_counter(lab, ground)
-    image, copies = await _save(lab, driver, ground, handle, copies=2)
+    image, copies = await save(lab, driver, ground, handle, copies=2)
     handles = [await driver.restore(copy.spec, image) for copy in copies]
     for copy in copies:
         told = await guest_tasks.ask_counter(lab, copy)
@@ -65,14 +65,14 @@ async def check_a_restored_guest_is_saved_again(lab: Lab) -> None:
     """A save of what was restored from a save has all of both."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.RESTORE, handle, lab):
+    if await lacks(driver, Power.RESTORE, handle, lab):
         return
     first = await guest_tasks.begin_counter(lab, ground)
-    image, (copy,) = await _save(lab, driver, ground, handle)
+    image, (copy,) = await save(lab, driver, ground, handle)
     await driver.destroy(handle)
     handle = await driver.restore(copy.spec, image)
     await guest_tasks.ask_counter(lab, copy)
-    image, (last,) = await _save(lab, driver, copy, handle)
+    image, (last,) = await save(lab, driver, copy, handle)
     await driver.destroy(handle)
     handle = await driver.restore(last.spec, image)
     told = await guest_tasks.ask_counter(lab, last)
@@ -84,11 +84,11 @@ async def check_connections_end_and_new_ones_come(lab: Lab) -> None:
     """A server that waits with epoll for an outside connection serves new ones after the save, here and restored."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.RESTORE, handle, lab):
+    if await lacks(driver, Power.RESTORE, handle, lab):
         return
     await guest_tasks.begin(lab, ground, guest_tasks.EPOLL_ECHO, "test -e /root/ready")
     old = [await _connect(ground, port) for port in guest_tasks.EPOLL_PORTS]
-    image, (copy,) = await _save(lab, driver, ground, handle, end_connections=True)
+    image, (copy,) = await save(lab, driver, ground, handle, end_connections=True)
     restored = await driver.restore(copy.spec, image)
     for place in (ground, copy):
         async with asyncio.timeout(PROMPT_S):
@@ -105,7 +105,7 @@ async def check_a_full_disk_leaves_it_running(lab: Lab) -> None:
     """Where there is no room for the memory, Capacity is raised, the guest goes on, and can be saved elsewhere."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.CHECKPOINT, handle, lab):
+    if await lacks(driver, Power.CHECKPOINT, handle, lab):
         return
     await driver.suspend(handle)
     # Full from the beginning, and full half way.
@@ -127,7 +127,7 @@ async def check_an_open_deleted_file_is_named(lab: Lab) -> None:
     """A guest that holds what cannot be saved is told the path, goes on, and can be saved without it."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.CHECKPOINT, handle, lab):
+    if await lacks(driver, Power.CHECKPOINT, handle, lab):
         return
     await guest_tasks.begin(lab, ground, guest_tasks.HOLD_DELETED, "test -e /root/ready")
     for end_connections in (False, True):
@@ -141,7 +141,7 @@ async def check_an_open_deleted_file_is_named(lab: Lab) -> None:
         await driver.unsuspend(handle)
         await lab.run(ground, "true")
     await lab.run(ground, "pkill -f 'held now'; sleep 0.1")
-    await _save(lab, driver, ground, handle, copies=0)
+    await save(lab, driver, ground, handle, copies=0)
     await driver.destroy(handle)
 
 
@@ -150,11 +150,11 @@ async def check_full_memory_and_little_cpu(lab: Lab) -> None:
     bounds = Resources(cpu=0.25, memory_mib=256)
     driver, ground = lab.driver(), await lab.prepare(bounds)
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.RESTORE, handle, lab):
+    if await lacks(driver, Power.RESTORE, handle, lab):
         return
     await guest_tasks.begin(lab, ground, guest_tasks.FILL.format(mib=250), "test -e /root/ready")
     async with asyncio.timeout(PROMPT_S):
-        image, (copy,) = await _save(lab, driver, ground, handle, resources=bounds)
+        image, (copy,) = await save(lab, driver, ground, handle, resources=bounds)
         restored = await driver.restore(copy.spec, image)
     for place, running in ((ground, handle), (copy, restored)):
         seen = await lab.run(place, "awk '/^MemTotal/ {print $2}' /proc/meminfo; cat /proc/uptime")
@@ -168,10 +168,10 @@ async def check_a_damaged_image_does_not_come_up(lab: Lab) -> None:
     """A save of which half is missing raises in words, and leaves nothing that `destroy` does not remove."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.RESTORE, handle, lab):
+    if await lacks(driver, Power.RESTORE, handle, lab):
         return
     await _answers(lab, ground)
-    image, copies = await _save(lab, driver, ground, handle, copies=2)
+    image, copies = await save(lab, driver, ground, handle, copies=2)
     files = sorted((path for path in image.iterdir() if path.stat().st_size), key=lambda path: -path.stat().st_size)
     for copy, damaged in zip(copies, (files[:1], files), strict=True):
         for path in damaged:
@@ -192,10 +192,10 @@ async def check_a_cancelled_save_can_be_repeated(lab: Lab) -> None:
     """A save that is cancelled at any moment leaves a guest that goes on, and can be saved."""
     driver, ground = lab.driver(), await lab.prepare()
     handle = await driver.start(await driver.create(ground.spec))
-    if await _lacks(driver, Power.CHECKPOINT, handle, lab):
+    if await lacks(driver, Power.CHECKPOINT, handle, lab):
         return
     for delay_s in (0.0, 0.004, 0.012, 0.02, 0.035, 0.05):
-        saving = spawn(_save(lab, driver, ground, handle, copies=0), name="conformance-save", report=False)
+        saving = spawn(save(lab, driver, ground, handle, copies=0), name="conformance-save", report=False)
         await asyncio.sleep(delay_s)
         saving.cancel()
         await asyncio.wait([saving])
@@ -204,7 +204,7 @@ async def check_a_cancelled_save_can_be_repeated(lab: Lab) -> None:
         assert (await other.recover(handle)).state is TaskState.RUNNING
         await other.unsuspend(handle)
         await _answers(lab, ground)
-    await _save(lab, driver, ground, handle, copies=0)
+    await save(lab, driver, ground, handle, copies=0)
     await driver.destroy(handle)
     assert lab.leftovers(ground) == []
 
@@ -213,7 +213,7 @@ async def check_recover_suspended(lab: Lab) -> None:
     """The daemon died while the guest stood still: the next one finds it running, and lets it go on."""
     ground, first = await lab.prepare(), lab.driver()
     handle = await first.start(await first.create(ground.spec))
-    if await _lacks(first, Power.CHECKPOINT, handle, lab):
+    if await lacks(first, Power.CHECKPOINT, handle, lab):
         return
     await _answers(lab, ground)
     await first.suspend(handle)
@@ -230,7 +230,7 @@ async def check_end_suspended(lab: Lab) -> None:
     for way in ("stop", "destroy"):
         ground = await lab.prepare()
         handle = await driver.start(await driver.create(ground.spec))
-        if await _lacks(driver, Power.CHECKPOINT, handle, lab):
+        if await lacks(driver, Power.CHECKPOINT, handle, lab):
             return
         await _answers(lab, ground)
         await driver.suspend(handle)
@@ -246,7 +246,7 @@ async def check_end_suspended(lab: Lab) -> None:
         raise AssertionError("a sandbox that is gone was suspended")
 
 
-async def _save(
+async def save(
     lab: Lab,
     driver: RuntimeDriver,
     ground: Ground,
@@ -265,7 +265,7 @@ async def _save(
     return image, grounds
 
 
-async def _lacks(driver: RuntimeDriver, power: Power, handle: Handle, lab: Lab) -> bool:
+async def lacks(driver: RuntimeDriver, power: Power, handle: Handle, lab: Lab) -> bool:
     """Whether the driver says that it lacks `power`; then it must refuse in the same words, and the sandbox is gone."""
     sentence = (await driver.fingerprint()).missing.get(power)
     if sentence is None:

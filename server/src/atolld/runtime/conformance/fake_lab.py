@@ -8,8 +8,8 @@ from tempfile import mkdtemp
 from atolld.core.sandbox import Resources
 from atolld.foundation.errors import Capacity, Unimplemented
 from atolld.foundation.ids import new_sandbox_id
-from atolld.runtime.conformance.lab import Ground, GuestAnswer
-from atolld.runtime.driver import Handle, LaunchSpec
+from atolld.runtime.conformance.lab import Ground, GuestAnswer, guest_of
+from atolld.runtime.driver import Handle, LaunchSpec, ShellKind, ShellSpec
 from atolld.runtime.drivers.fake import FakeDriver, FakeWorld, Script, Verb
 
 
@@ -44,6 +44,19 @@ class FakeLab:
             hostname=f"box-{id[:6]}",
         )
         return Ground(spec, "192.0.2.1")
+
+    async def prepare_shell(self, kind: ShellKind, resources: Resources | None = None) -> ShellSpec:
+        """See `Lab.prepare_shell`."""
+        spec = (await self.prepare(resources)).spec
+        return ShellSpec(spec.id, spec.netns, spec.agent, spec.log, spec.directory, spec.cgroup, spec.resources, kind)
+
+    async def furnish(self, shell: ShellSpec, disk_of: Ground) -> Ground:
+        """See `Lab.furnish`."""
+        return self.ground_of(shell)
+
+    def ground_of(self, shell: ShellSpec) -> Ground:
+        """See `Lab.ground_of`."""
+        return Ground(guest_of(shell, shell.directory.with_name("rootfs")), "192.0.2.1")
 
     def empty_directory(self) -> Path:
         """See `Lab.empty_directory`."""

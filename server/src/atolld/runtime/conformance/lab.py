@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from atolld.core.sandbox import Resources
-from atolld.runtime.driver import Handle, LaunchSpec, RuntimeDriver
+from atolld.runtime.driver import Handle, LaunchSpec, RuntimeDriver, ShellKind, ShellSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,21 @@ class GuestAnswer:
     output: str
 
 
+def guest_of(shell: ShellSpec, rootfs: Path) -> LaunchSpec:
+    """What runs in `shell` from now on."""
+    return LaunchSpec(
+        id=shell.id,
+        rootfs=rootfs,
+        netns=shell.netns,
+        agent=shell.agent,
+        log=shell.log,
+        directory=shell.directory,
+        cgroup=shell.cgroup,
+        resources=shell.resources,
+        hostname=f"box-{shell.id[:6]}",
+    )
+
+
 class Lab(Protocol):
     """One machine, real or played, with any number of drivers on it."""
 
@@ -40,6 +55,18 @@ class Lab(Protocol):
 
         `disk_of`: on a copy of that sandbox's disk as it is now; it is suspended or gone.
         """
+        ...
+
+    async def prepare_shell(self, kind: ShellKind, resources: Resources | None = None) -> ShellSpec:
+        """Surroundings without a root file system. Removed when the lab closes."""
+        ...
+
+    async def furnish(self, shell: ShellSpec, disk_of: Ground) -> Ground:
+        """Give it a copy of that sandbox's disk as it is now; it is suspended or gone."""
+        ...
+
+    def ground_of(self, shell: ShellSpec) -> Ground:
+        """What `furnish` would return, before it has: for `leftovers`."""
         ...
 
     def empty_directory(self) -> Path:

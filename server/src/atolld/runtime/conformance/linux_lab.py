@@ -27,8 +27,8 @@ from atolld.host.instance import Instance
 from atolld.host.layers import Layer, Layers, frozen
 from atolld.host.rootfs import RootFilesystems
 from atolld.runtime.conformance import guest_client
-from atolld.runtime.conformance.lab import Ground, GuestAnswer
-from atolld.runtime.driver import Handle, LaunchSpec, RuntimeDriver
+from atolld.runtime.conformance.lab import Ground, GuestAnswer, guest_of
+from atolld.runtime.driver import Handle, LaunchSpec, RuntimeDriver, ShellKind, ShellSpec
 
 GUEST_PROGRAM = Path(__file__).parent / "guest_program.py"
 # Set aside for benchmarks by RFC 2544 and taken by no instance that chooses its range itself before all others are.
@@ -71,6 +71,7 @@ class LinuxLab:
         self._undo = CleanupStack()
         self._guest = directory / "guest"
         self._slot = secrets.randbelow(4000)
+        self._addresses: dict[SandboxId, str] = {}
 
     async def __aenter__(self) -> LinuxLab:
         for directory in (self.place.cache, self.place.instance.state_dir, self.place.instance.run_dir):
@@ -100,25 +101,13 @@ class LinuxLab:
         """See `Lab.prepare`."""
         resources = resources or Resources(disk_mib=256)
         id = new_sandbox_id()
-        driver = self.driver()
-        extra = driver.overhead(resources)
-        limits = CgroupLimits.of(resources, extra_memory_mib=extra.memory_mib, extra_pids=extra.tasks)
-        self._slot += 1
-        namespace = await netns.create(self.place.instance, slot_addresses(_POOL, self._slot % 4096))
-        self._undo.push("network namespace", lambda: netns.destroy(namespace))
-        layer = await self._new_layer(id, disk_of)
-        self._undo.push("layer", lambda: self._layers.destroy(layer))
-        rootfs = await self._roots.mount(id, self._lower, layer)
-        self._undo.push("root file system", lambda: self._roots.unmount(id))
-        cgroup = self.place.cgroups.create(id, limits)
-        self._undo.push("control group", lambda: self.place.cgroups.destroy(id))
-        directory = self.place.instance.state_dir / "drivers" / id
-        directory.mkdir(parents=True)
-        self._undo.push("driver", lambda: driver.destroy(driver.handle_for(id, directory)))
+        namespace = await self._network(id)
+        layer, rootfs = await self._root(id, disk_of)
+        directory, cgroup = self._bounds(id, resources)
         spec = LaunchSpec(
             id=id,
             rootfs=rootfs,
-            netns=namespace.path,
+            netns=namespace,
             agent=self._guest,
             log=layer.log / "agent.log",
             directory=directory,
@@ -127,7 +116,53 @@ class LinuxLab:
             hostname=f"box-{id[:6]}",
             env={"ATOLL_TEST_IGNORES_TERM": "1"} if ignores_term else {},
         )
-        return Ground(spec, str(namespace.sandbox_ip))
+        return Ground(spec, self._addresses[id])
+
+    async def prepare_shell(self, kind: ShellKind, resources: Resources | None = None) -> ShellSpec:
+        """See `Lab.prepare_shell`."""
+        resources = resources or Resources(disk_mib=256)
+        id = new_sandbox_id()
+        namespace = await self._network(id)
+        directory, cgroup = self._bounds(id, resources)
+        log = self._directory / f"{id}.log"
+        return ShellSpec(id, namespace, self._guest, log, directory, cgroup, resources, kind)
+
+    async def furnish(self, shell: ShellSpec, disk_of: Ground) -> Ground:
+        """See `Lab.furnish`."""
+        await self._root(shell.id, disk_of)
+        # Undone last first, and the sandbox must be gone before its root file system is.
+        driver = self.driver()
+        self._undo.push("driver", lambda: driver.destroy(driver.handle_for(shell.id, shell.directory)))
+        return self.ground_of(shell)
+
+    def ground_of(self, shell: ShellSpec) -> Ground:
+        """See `Lab.ground_of`."""
+        return Ground(guest_of(shell, self._roots.path(shell.id)), self._addresses[shell.id])
+
+    async def _network(self, id: SandboxId) -> Path:
+        self._slot += 1
+        namespace = await netns.create(self.place.instance, slot_addresses(_POOL, self._slot % 4096))
+        self._undo.push("network namespace", lambda: netns.destroy(namespace))
+        self._addresses[id] = str(namespace.sandbox_ip)
+        return namespace.path
+
+    async def _root(self, id: SandboxId, disk_of: Ground | None) -> tuple[Layer, Path]:
+        layer = await self._new_layer(id, disk_of)
+        self._undo.push("layer", lambda: self._layers.destroy(layer))
+        rootfs = await self._roots.mount(id, self._lower, layer)
+        self._undo.push("root file system", lambda: self._roots.unmount(id))
+        return layer, rootfs
+
+    def _bounds(self, id: SandboxId, resources: Resources) -> tuple[Path, str]:
+        driver = self.driver()
+        extra = driver.overhead(resources)
+        limits = CgroupLimits.of(resources, extra_memory_mib=extra.memory_mib, extra_pids=extra.tasks)
+        cgroup = self.place.cgroups.create(id, limits)
+        self._undo.push("control group", lambda: self.place.cgroups.destroy(id))
+        directory = self.place.instance.state_dir / "drivers" / id
+        directory.mkdir(parents=True)
+        self._undo.push("driver", lambda: driver.destroy(driver.handle_for(id, directory)))
+        return directory, cgroup
 
     def empty_directory(self) -> Path:
         """See `Lab.empty_directory`."""

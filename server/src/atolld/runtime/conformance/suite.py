@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from atolld.runtime.conformance import checkpoint, freezing, lifecycle, limits, recovery
+from atolld.runtime.conformance import checkpoint, freezing, lifecycle, limits, recovery, shells
 from atolld.runtime.conformance.lab import Lab
 
 Check = Callable[[Lab], Awaitable[None]]
@@ -12,7 +12,7 @@ Check = Callable[[Lab], Awaitable[None]]
 
 def _collect() -> dict[str, Check]:
     found: dict[str, Check] = {}
-    for module in (lifecycle, recovery, limits, checkpoint, freezing):
+    for module in (lifecycle, recovery, limits, checkpoint, freezing, shells):
         for name, value in vars(module).items():
             if name.startswith("check_") and callable(value):
                 found[name.removeprefix("check_")] = value

@@ -39,6 +39,8 @@ from atolld.runtime.driver import (
     LaunchSpec,
     Overhead,
     Power,
+    ShellKind,
+    ShellSpec,
     TaskState,
     TaskStats,
     TaskStatus,
@@ -65,6 +67,7 @@ class Verb(StrEnum):
     UNSUSPEND = "unsuspend"
     CHECKPOINT = "checkpoint"
     RESTORE = "restore"
+    PREPARE = "prepare"
     FREEZE = "freeze"
     THAW = "thaw"
 
@@ -77,7 +80,7 @@ class Script:
     of a verb, one each, then no more. `start_anyway`: a failing START leaves the sandbox running, as a command does
     that was cut off after its work. `ignores_term`: guests that a stop has to kill. `dies_after_s`: seconds after the
     start at which each sandbox ends by itself. `unusable`: the reason the runtime cannot be used at all. `missing`:
-    the sentence of each power that it lacks.
+    the sentence of each power that it lacks. `agent_sudo`: as the kind of every shell has it.
     """
 
     delays_s: Mapping[Verb, float] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Script:
     dies_after_s: float | None = None
     unusable: str | None = None
     missing: Mapping[Power, str] = field(default_factory=dict)
+    agent_sudo: bool = False
 
 
 @dataclass
@@ -98,6 +102,7 @@ class _Task:
     suspended: bool = False
     frozen: bool = False
     memory: dict[str, object] = field(default_factory=dict)
+    shell: ShellKind | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     stats: TaskStats = TaskStats(cpu_usec=0, memory_bytes=1 << 20, memory_peak_bytes=1 << 20, tasks=1)
 
@@ -109,11 +114,12 @@ class FakeWorld:
         self._pids = itertools.count(1000)
         self.tasks: dict[SandboxId, _Task] = {}
 
-    def add(self, spec: LaunchSpec) -> None:
+    def add(self, spec: LaunchSpec | ShellSpec) -> None:
         """A created sandbox. Raises AlreadyExists."""
         if spec.id in self.tasks:
             raise AlreadyExists(f"sandbox {spec.id} exists already")
-        self.tasks[spec.id] = _Task(TaskState.CREATED, spec.resources, 0, TaskStatus(TaskState.CREATED))
+        shell = spec.kind if isinstance(spec, ShellSpec) else None
+        self.tasks[spec.id] = _Task(TaskState.CREATED, spec.resources, 0, TaskStatus(TaskState.CREATED), shell=shell)
 
     def run(self, id: SandboxId) -> None:
         """It runs from now on. Raises FailedPrecondition when it was not created, or ran before."""
@@ -222,17 +228,31 @@ class FakeDriver:
         saved = {"memory": task.memory, "connections_ended": end_connections}
         (directory / MEMORY_FILE).write_text(json.dumps(saved))
 
-    async def restore(self, spec: LaunchSpec, directory: Path) -> Handle:
+    async def restore(self, spec: LaunchSpec, directory: Path, into: Handle | None = None) -> Handle:
         self._require(Power.RESTORE)
         await self._play(Verb.RESTORE, spec.id)
+        if into is not None and (into.id != spec.id or self.world.tasks[into.id].shell is None):
+            raise FailedPrecondition(f"{into.id} is no shell that waits for {spec.id}")
         try:
             memory = json.loads((directory / MEMORY_FILE).read_text())["memory"]
         except (OSError, ValueError, KeyError) as error:
             raise Internal(f"{directory} holds no fake memory: {error}") from error
-        self.world.add(spec)
+        if into is None:
+            self.world.add(spec)
         self.world.run(spec.id)
         self.world.running(spec.id).memory = memory
         return self._running_handle(self.handle_for(spec.id, spec.directory))
+
+    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+        if Power.PREPARED in self.script.missing:
+            return None
+        return ShellKind(resources.memory_mib, resources.pids_max, round(resources.cpu), self.script.agent_sudo)
+
+    async def prepare(self, spec: ShellSpec) -> Handle:
+        self._require(Power.PREPARED)
+        await self._play(Verb.PREPARE, spec.id)
+        self.world.add(spec)
+        return self.handle_for(spec.id, spec.directory)
 
     async def freeze(self, handle: Handle) -> None:
         self._require(Power.FREEZE)

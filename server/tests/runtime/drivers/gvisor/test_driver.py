@@ -36,7 +36,7 @@ async def test_an_old_binary_runs_but_cannot_save(tmp_path: Path, spec: LaunchSp
     driver = driver_with(binary, tmp_path)
     fingerprint = await driver.fingerprint()
     assert fingerprint.usable
-    assert set(fingerprint.missing) == {Power.CHECKPOINT, Power.RESTORE}
+    assert set(fingerprint.missing) == {Power.CHECKPOINT, Power.RESTORE, Power.PREPARED}
     handle = driver.handle_for(spec.id, tmp_path)
     for refused in (
         driver.suspend(handle),

@@ -30,7 +30,18 @@ from atolld.host.cgroups import Cgroups
 from atolld.host.procs import ProcessIdentity
 from atolld.runtime import freezing
 from atolld.runtime.commands import Command, run_command, tail
-from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Overhead, Power, TaskState, TaskStats, TaskStatus
+from atolld.runtime.driver import (
+    Fingerprint,
+    Handle,
+    LaunchSpec,
+    Overhead,
+    Power,
+    ShellKind,
+    ShellSpec,
+    TaskState,
+    TaskStats,
+    TaskStatus,
+)
 from atolld.runtime.drivers.container import state
 from atolld.runtime.drivers.container.bundle import OPEN_FILES, bundle
 from atolld.runtime.drivers.container.settings import ContainerSettings
@@ -49,6 +60,7 @@ MISSING = {
     ),
     Power.RESTORE: "a container cannot go on from a saved memory; start from the file system, or use gvisor",
     Power.OWN_KERNEL: "a container runs on the host's kernel; use the gvisor runtime",
+    Power.PREPARED: "a container is started from nothing, which takes no preparation; see restore",
 }
 # The agent itself, and runc's own start inside the cgroup.
 OVERHEAD = Overhead(memory_mib=8, tasks=16)
@@ -126,8 +138,14 @@ class ContainerDriver:
     async def checkpoint(self, handle: Handle, directory: Path, *, end_connections: bool) -> None:
         raise FailedPrecondition(MISSING[Power.CHECKPOINT])
 
-    async def restore(self, spec: LaunchSpec, directory: Path) -> Handle:
+    async def restore(self, spec: LaunchSpec, directory: Path, into: Handle | None = None) -> Handle:
         raise FailedPrecondition(MISSING[Power.RESTORE])
+
+    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+        return None
+
+    async def prepare(self, spec: ShellSpec) -> Handle:
+        raise FailedPrecondition(MISSING[Power.PREPARED])
 
     async def freeze(self, handle: Handle) -> None:
         await freezing.freeze(self._cgroups, self._require_living(handle).id)

@@ -44,10 +44,15 @@ class Runsc:
         """Create and start in one command, with the bundle in `directory`."""
         return self._making("run", id, directory)
 
-    def restore(self, id: SandboxId, directory: Path, image: Path, *, direct: bool) -> list[str]:
-        """As `run`, with the memory that a checkpoint wrote to `image`. `direct`: past the page cache, where runsc can.
+    def create(self, id: SandboxId, directory: Path) -> list[str]:
+        """Make a container with the bundle in `directory` and start nothing in it; `restore` can, later."""
+        return [argument for argument in self._making("create", id, directory) if argument != "--detach"]
 
-        That is as fast as reading from a warm page cache, and does not fill it with what is in memory already.
+    def restore(self, id: SandboxId, directory: Path, image: Path, *, direct: bool) -> list[str]:
+        """As `run`, with the memory that a checkpoint wrote to `image`; in the container that `create` made, if any.
+
+        `direct`: past the page cache, where runsc can. That is as fast as reading from a warm page cache, and does not
+        fill it with what is in memory already.
         """
         extra = ["--direct"] if direct and "direct" in self.binary.restore_flags else []
         return self._making("restore", id, directory, *extra, f"--image-path={image}")

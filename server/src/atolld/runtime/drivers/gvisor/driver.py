@@ -10,13 +10,24 @@ from pathlib import Path
 from atolld.core.sandbox import Resources
 from atolld.foundation.errors import FailedPrecondition, NotFound, RuntimeUnusable
 from atolld.foundation.ids import SandboxId
-from atolld.host import procs
+from atolld.host import mountcalls, procs
 from atolld.host.cgroups import Cgroups
 from atolld.host.procs import ProcessIdentity
 from atolld.runtime import freezing
 from atolld.runtime.commands import tail
-from atolld.runtime.driver import Fingerprint, Handle, LaunchSpec, Overhead, Power, TaskState, TaskStats, TaskStatus
-from atolld.runtime.drivers.gvisor import checkpoint, limits, processes, starting, state
+from atolld.runtime.driver import (
+    Fingerprint,
+    Handle,
+    LaunchSpec,
+    Overhead,
+    Power,
+    ShellKind,
+    ShellSpec,
+    TaskState,
+    TaskStats,
+    TaskStatus,
+)
+from atolld.runtime.drivers.gvisor import checkpoint, limits, processes, shells, starting, state
 from atolld.runtime.drivers.gvisor.arguments import Runsc, config_file, panic_log
 from atolld.runtime.drivers.gvisor.binary import read_binary
 from atolld.runtime.drivers.gvisor.bundle import bundle
@@ -37,6 +48,10 @@ ISOLATION = (
 CANNOT_SAVE = (
     "this gVisor is too old to save a running sandbox; install 2024-07 or newer (Debian: bookworm-backports), or save "
     "the file system only"
+)
+CANNOT_PREPARE = (
+    "sandboxes are restored without a container prepared for them, because the kernel is too old to change another "
+    "process's root (Linux 5.12)"
 )
 
 
@@ -99,8 +114,24 @@ class GvisorDriver:
         engine = await self._with(Power.CHECKPOINT)
         await checkpoint.checkpoint(engine, Record.from_handle(handle), directory, end_connections=end_connections)
 
-    async def restore(self, spec: LaunchSpec, directory: Path) -> Handle:
-        return (await restore(await self._with(Power.RESTORE), spec, directory)).to_handle(NAME)
+    async def restore(self, spec: LaunchSpec, directory: Path, into: Handle | None = None) -> Handle:
+        engine = await self._with(Power.RESTORE)
+        if into is None:
+            record = await restore(engine, spec, directory)
+        else:
+            record = await shells.restore_into(engine, spec, directory, Record.from_handle(into))
+        return record.to_handle(NAME)
+
+    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+        engine = await self._ready()
+        if Power.PREPARED in (await self.fingerprint()).missing:
+            return None
+        if directory is not None:
+            return await asyncio.to_thread(shells.kind_of_saved, resources, directory)
+        return shells.kind_of(resources, agent_sudo=not engine.runsc.binary.has("allow-suid"))
+
+    async def prepare(self, spec: ShellSpec) -> Handle:
+        return (await shells.prepare(await self._with(Power.PREPARED), spec)).to_handle(NAME)
 
     async def freeze(self, handle: Handle) -> None:
         record = Record.from_handle(handle)
@@ -115,7 +146,10 @@ class GvisorDriver:
         record = Record.from_handle(handle)
         process = self._living(record)
         if process is not None:
-            return TaskStatus(TaskState.RUNNING, process.pid, self._cgroups.oom_kills(record.id) > 0)
+            known = state.read_state(self._settings.root, record.id) if record.process is None else None
+            is_shell = known is not None and known.created
+            running = TaskState.CREATED if is_shell else TaskState.RUNNING
+            return TaskStatus(running, process.pid, self._cgroups.oom_kills(record.id) > 0)
         never_started = record.process is None and not state.state_file(self._settings.root, record.id).exists()
         if never_started and config_file(record.directory).exists():
             return TaskStatus(TaskState.CREATED)
@@ -169,7 +203,10 @@ class GvisorDriver:
             return Fingerprint(NAME, False, error.message, "", ISOLATION)
         runsc = Runsc(binary, self._settings.root, found.platform)
         self._engine = Engine(runsc, found, self._settings, self._cgroups)
-        missing = {} if binary.can_save else dict.fromkeys((Power.CHECKPOINT, Power.RESTORE), CANNOT_SAVE)
+        needs_save = (Power.CHECKPOINT, Power.RESTORE, Power.PREPARED)
+        missing = {} if binary.can_save else dict.fromkeys(needs_save, CANNOT_SAVE)
+        if not mountcalls.available():
+            missing.setdefault(Power.PREPARED, CANNOT_PREPARE)
         details = {
             "binary": str(binary.path),
             "platform": found.platform,

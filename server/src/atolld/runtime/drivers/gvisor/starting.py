@@ -41,6 +41,7 @@ def write_config(directory: Path, id: SandboxId, config: Mapping[str, Any]) -> N
 async def start(engine: Engine, record: Record) -> Record:
     """`runsc run`. Raises Internal with runsc's own words."""
     argv = engine.runsc.run(record.id, record.directory)
+    engine.cgroups.set_limits(record.id, limits.boot(bounds_of(record)))
     words = await _bring_up(engine, record, argv, engine.settings.command_timeout_s)
     if isinstance(words, str):
         raise failures.start_failure(record.id, words)
@@ -49,13 +50,33 @@ async def start(engine: Engine, record: Record) -> Record:
 
 async def start_saved(engine: Engine, record: Record, image: Path) -> Record:
     """`runsc restore` from what a checkpoint wrote to `image`. Raises Internal with runsc's own words."""
-    argv = engine.runsc.restore(record.id, record.directory, image, direct=takes_direct_reads(image))
+    engine.cgroups.set_limits(record.id, limits.boot(bounds_of(record)))
     # What the guest is to see of its memory is read before its memory is: that may fill all of the real limit.
     room = spawn(_give_room_once_booted(engine, record), name=f"restore-{record.id}")
     try:
-        words = await _bring_up(engine, record, argv, engine.settings.save_timeout_s)
+        return await _restore(engine, record, image)
     finally:
         await cancel_and_wait(room)
+
+
+async def start_saved_in_shell(engine: Engine, record: Record, image: Path) -> Record:
+    """The same in a container that was created, and so has read its limits, before. Raises Internal."""
+    engine.cgroups.set_limits(record.id, limits.loading(bounds_of(record)))
+    return await _restore(engine, record, image)
+
+
+async def create_shell(engine: Engine, record: Record) -> None:
+    """`runsc create`. Raises Internal with runsc's own words."""
+    engine.cgroups.set_limits(record.id, limits.boot(bounds_of(record)))
+    argv = engine.runsc.create(record.id, record.directory)
+    code = await _run(engine, record, argv, engine.settings.command_timeout_s)
+    if code != 0:
+        raise failures.start_failure(record.id, _last_words(record, code))
+
+
+async def _restore(engine: Engine, record: Record, image: Path) -> Record:
+    argv = engine.runsc.restore(record.id, record.directory, image, direct=takes_direct_reads(image))
+    words = await _bring_up(engine, record, argv, engine.settings.save_timeout_s)
     if isinstance(words, str):
         killed = engine.cgroups.oom_kills(record.id) > 0
         raise failures.restore_failure(record.id, words, out_of_memory=killed)
@@ -64,36 +85,45 @@ async def start_saved(engine: Engine, record: Record, image: Path) -> Record:
 
 async def _bring_up(engine: Engine, record: Record, argv: Sequence[str], timeout_s: float) -> Record | str:
     """The record of the running sandbox, or the words of what went wrong."""
-    log, resources = _of_create(record)
     cgroups, root = engine.cgroups, engine.settings.root
-    cgroups.set_limits(record.id, limits.boot(resources))
-    # gVisor hands root in the guest a descriptor of each mounted file, and a remount lets it change the file's mode
-    # and owner on the host; the file is every sandbox's.
-    seal = bind_sources(json.loads(config_file(record.directory).read_bytes()))
-    code = await run_command(Command(argv, log, engine.probe.cover, seal, filter=membarrier_filter()), timeout_s)
+    code = await _run(engine, record, argv, timeout_s)
     process = processes.living(root, record) if code == 0 else None
     if process is None:
         return _last_words(record, code)
-    cgroups.set_limits(record.id, limits.running(resources))
+    cgroups.set_limits(record.id, limits.running(bounds_of(record)))
     processes.offer(cgroups.pids(record.id) - processes.own_pids(root, record.id, process))
     return replace(record, process=process, boot_id=current_boot_id())
 
 
+async def _run(engine: Engine, record: Record, argv: Sequence[str], timeout_s: float) -> int:
+    if record.log is None:
+        raise _not_created(record)
+    # gVisor hands root in the guest a descriptor of each mounted file, and a remount lets it change the file's mode
+    # and owner on the host; the file is every sandbox's.
+    seal = bind_sources(json.loads(config_file(record.directory).read_bytes()))
+    command = Command(argv, record.log, engine.probe.cover, seal, filter=membarrier_filter())
+    return await run_command(command, timeout_s)
+
+
 async def _give_room_once_booted(engine: Engine, record: Record) -> None:
-    _, resources = _of_create(record)
     while not _has_booted(engine, record):  # noqa: ASYNC110 (no event tells of another process's exec)
         await asyncio.sleep(_LOOK_S)
-    engine.cgroups.set_limits(record.id, limits.loading(resources))
+    engine.cgroups.set_limits(record.id, limits.loading(bounds_of(record)))
 
 
 def _has_booted(engine: Engine, record: Record) -> bool:
     return any(_BOOTED in processes.command_line(pid) for pid in engine.cgroups.pids(record.id))
 
 
-def _of_create(record: Record) -> tuple[Path, Resources]:
-    if record.log is None or record.resources is None:
-        raise FailedPrecondition(f"sandbox {record.id} was not created by this driver")
-    return record.log, record.resources
+def bounds_of(record: Record) -> Resources:
+    """Raises FailedPrecondition when the handle is only good for `destroy`."""
+    if record.resources is None:
+        raise _not_created(record)
+    return record.resources
+
+
+def _not_created(record: Record) -> FailedPrecondition:
+    return FailedPrecondition(f"sandbox {record.id} was not created by this driver")
 
 
 def _last_words(record: Record, code: int) -> str:

@@ -21,12 +21,13 @@ _SUFFIX = ".state"
 class RunscState:
     """What a state file tells: host pids of the sentry and of the gofer (None: not started or already gone).
 
-    `paused`: `runsc pause` has stopped the guest. runsc itself goes by that.
+    `paused`: `runsc pause` has stopped the guest. runsc itself goes by that. `created`: nothing of a guest ran yet.
     """
 
     sandbox_pid: int | None
     gofer_pid: int | None
     paused: bool = False
+    created: bool = False
 
 
 def state_file(root: Path, id: SandboxId) -> Path:
@@ -41,7 +42,9 @@ def read_state(root: Path, id: SandboxId) -> RunscState | None:
     except (FileNotFoundError, ValueError):
         return None
     sandbox = stored.get("sandbox") or {}
-    return RunscState(_pid(sandbox.get("pid")), _pid(stored.get("goferPid")), stored.get("status") == "paused")
+    status = stored.get("status")
+    pids = _pid(sandbox.get("pid")), _pid(stored.get("goferPid"))
+    return RunscState(*pids, paused=status == "paused", created=status == "created")
 
 
 def _pid(value: object) -> int | None:

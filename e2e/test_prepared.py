@@ -1,0 +1,66 @@
+"""Containers that wait for guests: used by a resume, gone with the daemon however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from atoll import Sandbox
+from e2e.conftest import Daemon, make_daemon
+
+
+@pytest.fixture
+def prepared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One that keeps a container ready."""
+    yield from make_daemon(tmp_path_factory.mktemp("atoll-ready"), ATOLL_READY_CONTAINERS="1")
+
+
+def _waiting(daemon: Daemon) -> set[str]:
+    """Control groups of what runs or waits."""
+    return {path.rsplit("/", 1)[-1] for path in daemon.census().cgroups}
+
+
+def test_a_resume_goes_on_in_one(prepared_daemon: Daemon) -> None:
+    daemon = prepared_daemon
+    sb = Sandbox.create(runtime="gvisor", timeout_s=300, config=daemon.config)
+    counter = sb.start(["sh", "-c", "i=0; while true; do i=$((i+1)); echo $i > /home/user/count; sleep 0.05; done"])
+    sb.pause()
+    daemon.settle()
+    (waits,) = _waiting(daemon)
+    sb.resume()
+    assert waits in _waiting(daemon)
+    assert counter.pid in [one.pid for one in sb.processes()]
+    first = int(sb.run("sleep 0.3; cat /home/user/count").stdout)
+    assert int(sb.run("sleep 0.3; cat /home/user/count").stdout) > first
+    assert sb.run("sudo id -u", user="user").stdout == "0\n"
+    # It outlives the daemon as any other does, and the one that waits instead does not.
+    daemon.settle()
+    daemon.kill_hard()
+    left = _waiting(daemon) - {waits}
+    daemon.start()
+    daemon.settle()
+    assert left and waits in _waiting(daemon) and left.isdisjoint(_waiting(daemon))
+    assert int(sb.run("cat /home/user/count").stdout) > first
+    # A second time round, from what went on in one.
+    sb.pause()
+    sb.resume()
+    assert sb.run("echo on").stdout == "on\n"
+    sb.kill()
+
+
+@pytest.mark.parametrize("point", ["shell.after_surroundings", "shell.after_prepare"])
+def test_killed_while_one_is_made(own_daemon: Daemon, point: str) -> None:
+    own_daemon.kill_hard()
+    making = replace(own_daemon, settings={"ATOLL_READY_CONTAINERS": "1"})
+    making.start(crash=point, wait=False)
+    assert making.wait_end() == -9
+    own_daemon.start()
+    now = own_daemon.census()
+    assert not (now.processes | now.cgroups)
+    assert not [name for name in now.files if name.startswith("sandboxes")]
+    own_daemon.stop()
+    after = own_daemon.census()
+    assert not (after.processes | after.mounts | after.namespaces | after.links | after.cgroups | after.loops)
+    own_daemon.start()
