@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from atoll import Sandbox
+from atoll import Sandbox, Stdout
 from e2e.conftest import Daemon, make_daemon
+
+_CONNECTED = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('198.51.100.1', 53))"
 
 
 @pytest.fixture
@@ -48,6 +50,29 @@ def test_a_resume_goes_on_in_one(prepared_daemon: Daemon) -> None:
     sb.resume()
     assert sb.run("echo on").stdout == "on\n"
     sb.kill()
+
+
+@pytest.mark.parametrize(
+    "socket",
+    [
+        _CONNECTED,
+        # Its own address is the one that it sends from.
+        f"{_CONNECTED}; own = s.getsockname()[0]; s.close(); s = socket.create_server((own, 8080))",
+    ],
+)
+def test_a_guest_that_needs_its_address_keeps_it(prepared_daemon: Daemon, socket: str) -> None:
+    daemon = prepared_daemon
+    sb = Sandbox.create(runtime="gvisor", timeout_s=300, config=daemon.config)
+    held = sb.start(["python3", "-c", f"import socket, time; {socket}; print('held', flush=True); time.sleep(1000)"])
+    assert next(event for event in held if isinstance(event, Stdout)).text == "held\n"
+    sb.pause()
+    daemon.settle()
+    (waits,) = _waiting(daemon)
+    sb.resume()
+    assert held.pid in [one.pid for one in sb.processes()]
+    sb.kill()
+    daemon.settle()
+    assert _waiting(daemon) == {waits}
 
 
 @pytest.mark.parametrize("point", ["shell.after_surroundings", "shell.after_prepare"])
