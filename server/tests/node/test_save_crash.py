@@ -64,7 +64,8 @@ async def main():
     store.open()
     saves = Saves(store.directory / ".saves", TemplateLayers(Path({layers!r}), instance), verify_disk_bytes=1 << 30)
     machine = LinuxSaves(Mechanisms(
-        network=None, store=store, layers=Layers(instance), layer_pool=None, saves=saves, roots=None, cgroups=None,
+        network=None, store=store, layers=Layers(instance), layer_pool=None, saves=saves, roots=None,
+        own_logs=None, cgroups=None,
         state_dir=instance.state_dir, clock=SystemClock(), disk_reserve_bytes=1))
     if {endless}:
         number = 0
