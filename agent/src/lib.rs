@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod boot;
 pub mod connect;
+mod epoll;
 pub mod files;
 pub mod fs;
 pub mod guest;
