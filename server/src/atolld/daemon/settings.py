@@ -104,7 +104,7 @@ class Settings(BaseModel):
     ready_slots: int = Field(32, ge=0, le=256, description="Network namespaces kept prepared.")
     ready_layers: int = Field(16, ge=0, le=256, description="Writable disks kept prepared.")
     ready_containers: int = Field(
-        0,
+        2,
         ge=0,
         le=64,
         description="Containers kept prepared for sandboxes that go on from a saved memory, 13 MiB each; 0: none.",
