@@ -22,6 +22,7 @@ class Census:
     cgroups: frozenset[str]
     loops: frozenset[str]
     files: frozenset[str]
+    saves: frozenset[str]
     rules: str
 
     def counts(self) -> dict[str, int]:
@@ -56,8 +57,9 @@ def take(instance: str, state_dir: Path) -> Census:
         files=frozenset(
             str(path.relative_to(state_dir))
             for name in ("sandboxes", "layers")
-            for path in (state_dir / name).glob("*")
+            for path in (state_dir / name).glob("[!.]*")
         ),
+        saves=_entries(state_dir / "layers" / ".saves", ""),
         rules=_rules(instance),
     )
 

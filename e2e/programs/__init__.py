@@ -1,0 +1,1 @@
+"""Programs that tests run inside sandboxes; only their text is used out here."""
