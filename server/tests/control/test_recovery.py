@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from atolld.node.fake import FakeSandbox
 from atolld.node.interface import Death, Known
 
 S = SandboxState
+Paused = Mapping[SandboxId, Mapping[str, object]] | None
 
 
 async def _left_behind(world: World, state: SandboxState, reason: EndReason = EndReason.EXPIRED) -> SandboxId:
@@ -125,8 +127,8 @@ async def test_a_death_while_recovering_is_not_lost(world: World, monkeypatch: p
     again = await World.open(world.url, clock=world.clock, machine=world.node.machine, recover=False)
     recover = again.node.recover
 
-    async def die_right_after(known: list[Known]) -> dict[SandboxId, Death | None]:
-        outcome = await recover(known)
+    async def die_right_after(known: list[Known], paused: Paused = None) -> dict[SandboxId, Death | None]:
+        outcome = await recover(known, paused)
         assert outcome == {made.id: None}
         await again.node.die(made.id, EndReason.OUT_OF_MEMORY, "at once")
         return outcome
@@ -147,9 +149,9 @@ async def test_the_node_is_told_only_of_running_ones(world: World, monkeypatch: 
     recover = again.node.recover
     told: list[Known] = []
 
-    async def listen(known: list[Known]) -> dict[SandboxId, Death | None]:
+    async def listen(known: list[Known], paused: Paused = None) -> dict[SandboxId, Death | None]:
         told.extend(known)
-        return await recover(known)
+        return await recover(known, paused)
 
     monkeypatch.setattr(again.node, "recover", listen)
     await again.sandboxes.recover()

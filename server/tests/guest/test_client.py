@@ -127,6 +127,17 @@ async def test_only_a_clear_no_frees_a_guest_of_its_address(status: str, body: b
         assert await GuestClient("127.0.0.1", port, "t").needs_address(5) is needs
 
 
+@pytest.mark.parametrize(("status", "body"), [("200 OK", b"[]"), ("200 OK", b"?"), ("404 Not Found", b"{}")])
+async def test_variables(status: str, body: bytes) -> None:
+    good = b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"A":"b","C":""}'
+    async with agent(fixed(good)) as port:
+        assert await GuestClient("127.0.0.1", port, "t").envs(5) == {"A": "b", "C": ""}
+    bad = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    async with agent(fixed(bad)) as port:
+        with pytest.raises(GuestUnreachable, match="variables"):
+            await GuestClient("127.0.0.1", port, "t").envs(5)
+
+
 async def test_health_and_info() -> None:
     async with agent(fixed(b"HTTP/1.1 204 No Content\r\n\r\n")) as port:
         assert await GuestClient("127.0.0.1", port).healthy(5)

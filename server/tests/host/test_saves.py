@@ -247,3 +247,21 @@ def test_what_a_killed_daemon_began_can_be_begun_again(stage: Stage) -> None:
     stage.begin()
     stage.saves = stage.restart()
     stage.save()
+
+
+def test_variables_are_kept_for_root_alone(stage: Stage) -> None:
+    envs = {"KEY": "secret\n=ü", "EMPTY": ""}
+    stage.begin()
+    stage.saves.add_disk("s1", stage.image)
+    stage.saves.finish("s1", SaveKind.MEMORY, ENGINE, layers=(stage.layer,), created_at=1.0, stopped_s=0.5, envs=envs)
+    path = stage.saves.home("s1") / "envs.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = stage.restart()
+    assert found.envs("s1") == envs
+    path.write_text("{")
+    with pytest.raises(FailedPrecondition, match=r"envs\.json"):
+        found.envs("s1")
+    path.unlink()
+    assert found.envs("s1") == {}
+    with pytest.raises(NotFound):
+        found.envs("s2")

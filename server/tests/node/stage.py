@@ -42,6 +42,12 @@ class FakeGuest(GuestClient):
             raise self._world.refuse
         return self._world.needs_address
 
+    async def envs(self, timeout_s: float) -> dict[str, str]:
+        self._world.tokens.append(self._token)
+        if self._world.refuse is not None:
+            raise self._world.refuse
+        return {"NAME": "value"}
+
 
 class Guests:
     """The agents of all sandboxes."""

@@ -62,7 +62,8 @@ async def test_a_resume_from_files_boots(tmp_path: Path) -> None:
     await stage.node.terminate(ID)
     launched = await stage.node.launch(resume_of(kind=FILES))
     assert list(launched.phases_s) == ["queue", "check", "prepare", "start", "agent"]
-    assert stage.guests.tokens == [None, None]
+    # Launched, asked before the save, launched.
+    assert stage.guests.tokens == [None, "secret", None]
     (execution,) = executions(stage)
     assert stage.machine.sources[execution] == SAVE and stage.world.tasks[execution].memory == {}
 
@@ -258,3 +259,20 @@ async def test_addresses_of_the_paused_are_kept_over_a_restart(tmp_path: Path) -
     assert stage.machine.parked == {launched.handle["machine"]["slot"]}  # type: ignore[index]
     await stage.node.terminate(ID)
     assert stage.machine.parked == set()
+
+
+async def test_the_same_sandbox_has_its_variables_again_from_its_files(tmp_path: Path) -> None:
+    stage, before = await saved(tmp_path, kind=FILES)
+    await stage.node.terminate(ID)
+    # Another one made from the same files gets none: they may be secrets of the first.
+    await stage.node.launch(resume_of(OTHER, FILES))
+    await stage.node.launch(replace(resume_of(kind=FILES), formerly=before.handle, envs={"MORE": "1"}))
+    other, same = stage.guests.told[-2:]
+    assert (other.envs, same.envs) == (launch_of().envs, {"NAME": "value", "MORE": "1"})
+
+
+async def test_from_memory_the_guest_has_its_variables(tmp_path: Path) -> None:
+    stage, before = await saved(tmp_path)
+    await stage.node.terminate(ID)
+    await stage.node.launch(replace(resume_of(), formerly=before.handle, envs={}))
+    assert stage.guests.told[-1].envs == {}

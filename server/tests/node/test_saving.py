@@ -104,7 +104,9 @@ async def test_whether_a_socket_needs_its_address_is_asked_while_it_runs(tmp_pat
         save_id = new_snapshot_id()
         await stage.node.save(ID, save_id, kind, After.GO_ON)
         assert stage.machine.needs_address(save_id) is noted
-        assert stage.guests.tokens == ([] if frozen or kind is FILES else ["secret"])
+        asked = 0 if frozen else 1 if refuse is not None or kind is FILES else 2
+        assert stage.guests.tokens == ["secret"] * asked
+        assert stage.machine.envs(save_id) == ({} if frozen or refuse is not None else {"NAME": "value"})
 
 
 async def test_how_long_it_stood_is_measured(tmp_path: Path) -> None:

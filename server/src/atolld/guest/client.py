@@ -107,6 +107,17 @@ class GuestClient:
             return True
         return not (answer.status == 200 and isinstance(parsed, dict) and parsed.get("needAddress") is False)
 
+    async def envs(self, timeout_s: float) -> dict[str, str]:
+        """The variables that every process in the guest gets, by `GET /envs`. Raises GuestUnreachable."""
+        answer = await self._call("GET", "/envs", timeout_s)
+        try:
+            parsed = json.loads(answer.body)
+        except ValueError:
+            parsed = None
+        if answer.status != 200 or not isinstance(parsed, dict):
+            raise GuestUnreachable(f"the agent answered for its variables with status {answer.status}")
+        return {str(name): str(value) for name, value in parsed.items()}
+
     async def _call(self, method: str, path: str, timeout_s: float) -> GuestResponse:
         try:
             async with asyncio.timeout(timeout_s):

@@ -6,6 +6,7 @@
         manifest.json           what it is, with checksums (`atolld.host.manifest`)
         disk.img                the writable layer, ext4, cleanly unmounted
         memory/                 the runtime's own files; empty when only files were saved
+        envs.json               0600; variables of its processes, when they are known; never exported
       <id>.gone/                being deleted
 
 A whole save is never changed. Everything here blocks; hashing 200 MB takes 30 ms when it is in memory.
@@ -15,11 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from atolld.host.templatelayers import TemplateLayers
 log = logging.getLogger("atolld.saves")
 
 DISK = "disk.img"
+ENVS = "envs.json"
 MEMORY = "memory"
 _PART = ".part"
 _GONE = ".gone"
@@ -102,12 +105,13 @@ class Saves:
         stopped_s: float,
         cpu_flags: frozenset[str] | None = None,
         needs_address: bool = True,
+        envs: Mapping[str, str] | None = None,
     ) -> Manifest:
         """Make the save begun whole: checksums, manifest, all to the disk, its name.
 
         `layers`: roots of the read-only layers below its disk. `cpu_flags`: of the CPU that it was made on, None: this
-        one. `needs_address`: see `Manifest`. Raises NotFound when it was not begun or has no disk, Capacity, Internal
-        when a path is no template's layer, OSError; the save can be abandoned then.
+        one. `needs_address`: see `Manifest`. `envs`: see the method. Raises NotFound when it was not begun or has no
+        disk, Capacity, Internal when a path is no template's layer, OSError; the save can be abandoned then.
         """
         part = self._begun(id)
         flags = read_cpu_flags() if cpu_flags is None else cpu_flags
@@ -118,10 +122,11 @@ class Saves:
             crash_point("save_files.hashed")
             (part / NAME).write_text(manifest.to_text(), encoding="utf-8")
             crash_point("save_files.described")
+            noted = self._note_envs(part, envs)
             # Before the save is there: its layers must not go while it is.
             self.templates.pin(id, digests)
             crash_point("save_files.pinned")
-            for path in (*(part / MEMORY / file.name for file in manifest.memory), part / DISK, part / NAME):
+            for path in (*(part / MEMORY / file.name for file in manifest.memory), part / DISK, part / NAME, *noted):
                 _sync(path)
             _sync(part / MEMORY)
             _sync(part)
@@ -154,6 +159,17 @@ class Saves:
             return parse_manifest(text)
         except FailedPrecondition as error:
             raise FailedPrecondition(f"save {id} cannot be read: {error.message}") from error
+
+    def envs(self, id: str) -> dict[str, str]:
+        """See `Machine.envs`."""
+        self.manifest(id)
+        try:
+            values = json.loads((self.home(id) / ENVS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise FailedPrecondition(f"save {id} is damaged: {ENVS} is not as it was written") from error
+        return {str(name): str(value) for name, value in dict(values).items()}
 
     def check(self, id: str, kind: SaveKind, engine: str | None) -> Path:
         """See `Machine.check_save`."""
@@ -211,6 +227,16 @@ class Saves:
         """Delete every save and the directory. Raises OSError."""
         self.sweep(())
         _remove(self.directory)
+
+    def _note_envs(self, part: Path, envs: Mapping[str, str] | None) -> list[Path]:
+        if not envs:
+            return []
+        path = part / ENVS
+        # 0600 from the start: they may be secrets.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dict(envs), file)
+        return [path]
 
     def _describe(
         self,

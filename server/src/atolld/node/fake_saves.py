@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
@@ -24,6 +24,7 @@ class FakeSave:
     layers: tuple[Path, ...]
     execution: SandboxId | None
     needs_address: bool = True
+    envs: Mapping[str, str] = field(default_factory=dict)
 
 
 class FakeSaves:
@@ -66,12 +67,13 @@ class FakeSaves:
         layers: tuple[Path, ...],
         *,
         needs_address: bool = True,
+        envs: Mapping[str, str] | None = None,
     ) -> Saved:
         self._call("finish_save", save_id)
         self._check_begun(save_id)
         memory_bytes = 1 << 20 if kind is SaveKind.MEMORY else 0
         saved = Saved(kind, memory_bytes, 1 << 20, engine, stopped_s, tuple(path.parent.name for path in layers))
-        self.saves[save_id] = FakeSave(saved, layers, self.begun.pop(save_id), needs_address)
+        self.saves[save_id] = FakeSave(saved, layers, self.begun.pop(save_id), needs_address, envs or {})
         return saved
 
     async def abandon_save(self, save_id: SnapshotId) -> None:
@@ -130,6 +132,9 @@ class FakeSaves:
 
     def needs_address(self, save_id: SnapshotId) -> bool:
         return self._whole(save_id).needs_address
+
+    def envs(self, save_id: SnapshotId) -> Mapping[str, str]:
+        return self._whole(save_id).envs
 
     def _whole(self, save_id: SnapshotId) -> FakeSave:
         try:

@@ -124,7 +124,9 @@ class FakeMachine:
             made.files = dict(source.files)
             if what.source is not None and what.source.kind is SaveKind.MEMORY:
                 made.memory = copy.deepcopy(source.memory)
-            made.envs.update(source.envs)
+            # As the real node: the same sandbox has its variables again, another one only with the memory.
+            if what.source is not None and (what.source.kind is SaveKind.MEMORY or what.formerly is not None):
+                made.envs.update(source.envs)
         made.envs.update(what.envs)
         self.sandboxes[what.id] = made
         return made
@@ -144,7 +146,7 @@ class FakeMachine:
             id=id,
             saved=saved,
             agent_token=source.agent_token if with_memory else "",
-            envs=dict(source.envs) if with_memory else {},
+            envs=dict(source.envs),
             memory=copy.deepcopy(source.memory) if with_memory else {},
             files=dict(source.files),
         )

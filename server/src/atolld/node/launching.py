@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,7 +223,7 @@ class Launcher:
             sandbox_id=what.id,
             template_id=what.template_id,
             hostname=what.hostname,
-            envs=what.envs,
+            envs=self._envs(way),
             pids_max=what.resources.pids_max,
         )
         known_token = what.source.agent_token if what.source is not None and way.from_memory else None
@@ -243,6 +243,14 @@ class Launcher:
             )
         finally:
             await cancel_and_wait(*(task for task in (ready, died) if not task.done()))
+
+    def _envs(self, way: Way) -> Mapping[str, str]:
+        """The variables to give to its agent. A guest that goes on from memory has its own; the same sandbox booted
+        from its files gets those that it had, and another one made from them gets none of them."""
+        source = way.what.source
+        if source is None or way.from_memory or way.what.formerly is None:
+            return way.what.envs
+        return {**self._machine.envs(source.save_id), **way.what.envs}
 
     async def _discard(self, driver: RuntimeDriver, prepared: Prepared) -> None:
         """Remove what a failed launch made; what cannot be removed now is tried again in the background."""

@@ -75,6 +75,7 @@ class LinuxSaves:
         layers: tuple[Path, ...],
         *,
         needs_address: bool = True,
+        envs: Mapping[str, str] | None = None,
     ) -> Saved:
         """See `Machine.finish_save`."""
         created_at = self._host.clock.now()
@@ -87,6 +88,7 @@ class LinuxSaves:
                 created_at=created_at,
                 stopped_s=stopped_s,
                 needs_address=needs_address,
+                envs=envs,
             )
         )
         return manifest.saved()
@@ -150,6 +152,10 @@ class LinuxSaves:
     def needs_address(self, save_id: SnapshotId) -> bool:
         """See `Machine.needs_address`."""
         return self._host.saves.manifest(save_id).needs_address
+
+    def envs(self, save_id: SnapshotId) -> Mapping[str, str]:
+        """See `Machine.envs`."""
+        return self._host.saves.envs(save_id)
 
     async def _clone_disk(self, prepared: Prepared, save_id: SnapshotId) -> None:
         layer = self._host.layers.get(prepared.id)

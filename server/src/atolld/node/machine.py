@@ -180,12 +180,13 @@ class Machine(Protocol):
         layers: tuple[Path, ...],
         *,
         needs_address: bool = True,
+        envs: Mapping[str, str] | None = None,
     ) -> Saved:
         """Checksums, manifest, everything to the disk, then its name: the save is whole when this returns.
 
         `engine`: what alone can read the memory. `layers`: those below its disk, lowest first. The guest may run.
-        `needs_address`: what the method of that name is to answer. Raises Capacity when the disk is full, NotFound when
-        the save was not begun; the save can be abandoned then.
+        `needs_address`, `envs`: what the methods of those names are to answer. Raises Capacity when the disk is
+        full, NotFound when the save was not begun; the save can be abandoned then.
         """
         ...
 
@@ -224,6 +225,13 @@ class Machine(Protocol):
 
     def needs_address(self, save_id: SnapshotId) -> bool:
         """Whether the memory in the save may not go on at another address than it had. Raises NotFound."""
+        ...
+
+    def envs(self, save_id: SnapshotId) -> Mapping[str, str]:
+        """Variables of the processes in what was saved, for the same sandbox when it starts again from its files.
+
+        They never leave this machine. Empty when the save has none; raises NotFound, FailedPrecondition when damaged.
+        """
         ...
 
     def export_save(self, save_id: SnapshotId, facts: Mapping[str, object]) -> AsyncGenerator[bytes, None]:

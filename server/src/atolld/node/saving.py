@@ -29,7 +29,7 @@ from atolld.runtime.driver import Power, RuntimeDriver
 log = logging.getLogger("atolld.node")
 
 # It is asked just before the guest is stopped; one that is slow to answer is taken at its most demanding.
-SOCKETS_TIMEOUT_S = 0.5
+ASK_TIMEOUT_S = 0.5
 
 
 class Saver:
@@ -55,7 +55,7 @@ class Saver:
             memory = await self._machine.begin_save(save_id)
             undo.push("save", lambda: self._machine.abandon_save(save_id))
             crash_point("save.after_begin")
-            needs_address = await self._needs_address(instance, kind)
+            needs_address, envs = await self._ask(instance, kind)
             phases.end("settle")
             started = self._clock.monotonic()
             await self._stand(instance)
@@ -77,7 +77,7 @@ class Saver:
                 phases.end("go_on")
             stopped_s = self._clock.monotonic() - started
             saved = await self._machine.finish_save(
-                save_id, kind, engine, stopped_s, layers, needs_address=needs_address
+                save_id, kind, engine, stopped_s, layers, needs_address=needs_address, envs=envs
             )
             crash_point("save.after_finish")
             phases.end("finish")
@@ -104,15 +104,20 @@ class Saver:
             )
         return engine_of(fingerprint) if kind is SaveKind.MEMORY else "", instance.layers
 
-    async def _needs_address(self, instance: Instance, kind: SaveKind) -> bool:
-        """Whether what is saved may only go on at the address it has; True when that cannot be known."""
-        if kind is not SaveKind.MEMORY or instance.frozen or instance.standing:
-            return True
+    async def _ask(self, instance: Instance, kind: SaveKind) -> tuple[bool, dict[str, str]]:
+        """Whether what is saved may only go on at the address it has, and the variables of its processes.
+
+        True and none when that cannot be known: it is frozen, or its agent does not answer.
+        """
+        if instance.frozen or instance.standing:
+            return True, {}
+        guest = self._guest(instance.prepared.address, instance.token)
         try:
-            return await self._guest(instance.prepared.address, instance.token).needs_address(SOCKETS_TIMEOUT_S)
+            envs = await guest.envs(ASK_TIMEOUT_S)
+            return kind is not SaveKind.MEMORY or await guest.needs_address(ASK_TIMEOUT_S), envs
         except GuestUnreachable as error:
-            log.info("the agent of %s does not tell its sockets: %s", instance.id, error.message)
-            return True
+            log.info("the agent of %s does not tell of itself: %s", instance.id, error.message)
+            return True, {}
 
     async def _stand(self, instance: Instance) -> None:
         driver, handle = instance.driver, instance.handle
