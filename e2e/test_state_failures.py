@@ -127,8 +127,8 @@ def test_a_deleted_file_that_is_open(client: Config) -> None:
         keeper = Keeper.start(sandbox)
         keeper.set(7)
         sandbox.files.write("/home/user/stays", "stays")
-        sandbox.start("exec 3>/home/user/gone; rm /home/user/gone; exec sleep 1000").disconnect()
-        wait_until(lambda: not sandbox.files.exists("/home/user/gone"), 10, "the file is deleted")
+        sandbox.start("exec 3>gone; rm gone; touch ready; exec sleep 1000", cwd="/home/user").disconnect()
+        wait_until(lambda: sandbox.files.exists("/home/user/ready"), 10, "the file is deleted")
         with pytest.raises(FailedPrecondition, match="/home/user/gone"):
             sandbox.pause()
         assert sandbox.info().state == "running"
@@ -143,7 +143,6 @@ def test_a_deleted_file_that_is_open(client: Config) -> None:
         assert told["boot_id"] != keeper.boot_id and told["value"] == 0
 
 
-@pytest.mark.xfail(reason="the agent alone keeps them, and it is started anew", strict=True)
 def test_variables_outlive_a_pause_that_keeps_files_only(client: Config) -> None:
     with Sandbox.create(envs={"COLOUR": "green"}, config=client) as sandbox:
         sandbox.pause(keep_memory=False)
