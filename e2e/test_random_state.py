@@ -206,6 +206,8 @@ class Model:
         if one.paused:
             one.sandbox.resume()
             one.paused = False
+        # What is deleted in the background would make room again.
+        self.daemon.settle()
         filler = self.daemon.state_dir / "layers" / "filler"
         _fill(filler)
         try:
