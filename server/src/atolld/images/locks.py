@@ -6,22 +6,31 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 _POLL_S = 0.2
 
 
-@asynccontextmanager
-async def exclusive(path: Path, on_wait: Callable[[], None] | None = None) -> AsyncIterator[None]:
+def exclusive(path: Path, on_wait: Callable[[], None] | None = None) -> AbstractAsyncContextManager[None]:
     """Hold the lock file `path` (made when missing); the kernel frees it when the holder dies, however it dies.
 
     `on_wait` is called once when somebody else holds it. Waits without limit: cancel to give up.
     """
+    return _hold(path, fcntl.LOCK_EX, on_wait)
+
+
+def shared(path: Path, on_wait: Callable[[], None] | None = None) -> AbstractAsyncContextManager[None]:
+    """The same, together with others that hold it `shared`."""
+    return _hold(path, fcntl.LOCK_SH, on_wait)
+
+
+@asynccontextmanager
+async def _hold(path: Path, kind: int, on_wait: Callable[[], None] | None) -> AsyncIterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         told = False
-        while not _try(descriptor):
+        while not _try(descriptor, kind):
             if not told and on_wait is not None:
                 on_wait()
             told = True
@@ -32,9 +41,9 @@ async def exclusive(path: Path, on_wait: Callable[[], None] | None = None) -> As
         os.close(descriptor)
 
 
-def _try(descriptor: int) -> bool:
+def _try(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -17,6 +17,7 @@ from atolld.foundation.ids import TemplateId, parse_name
 from atolld.foundation.units import GIB, format_bytes
 from atolld.host.templatelayers import is_pinned
 from atolld.images import scrub
+from atolld.images.blobs import Blobs
 from atolld.images.bootstrap import bootstrap
 from atolld.images.build_environment import (
     BuildEnvironment,
@@ -25,6 +26,7 @@ from atolld.images.build_environment import (
     inherited_environment,
     public_environment,
 )
+from atolld.images.imagestore import ImageStore
 from atolld.images.layers import Layer, LayerStore
 from atolld.images.locks import exclusive
 from atolld.images.packages import host_architecture, installed_packages
@@ -151,16 +153,21 @@ class TemplateStore:
         return layer
 
     async def prune(self, in_use: Collection[Path] = ()) -> tuple[str, ...]:
-        """Remove layers that no template names and nothing uses; returns their digests.
+        """Remove layers that no template and no image names and nothing uses, and what pulls left; returns the layers'
+        digests.
 
         `in_use`: layer roots that must stay although nothing mounts them now. Mounted ones, and those below the disks
-        of saves, are found by themselves. Waits for a running build.
+        of saves, are found by themselves. Waits for running builds and pulls.
         """
-        async with exclusive(self._cache / "build.lock"):
+        (self._cache / "images").mkdir(mode=0o700, parents=True, exist_ok=True)
+        # In the order in which a pull takes them.
+        async with exclusive(self._cache / "images" / "pull.lock"), exclusive(self._cache / "build.lock"):
             return await asyncio.to_thread(self._prune, {path.parent.name for path in in_use})
 
     def _prune(self, kept: set[str]) -> tuple[str, ...]:
         named = {path.parent.name for template in self.list() for path in template.layers}
+        named |= ImageStore(self._cache).layer_digests()
+        Blobs(self._cache).remove_all()
         pinned = {digest for digest in self._layers.digests() if is_pinned(self._layers.directory / digest)}
         doomed = tuple(sorted(set(self._layers.digests()) - kept - named - pinned - self._layers.layers_in_use()))
         for digest in doomed:
