@@ -14,11 +14,13 @@ from atolld.api.dialects import Dialects
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.entry import Entry
 from atolld.api.services import Check, Services
+from atolld.control.images import Images
 from atolld.control.live import Endpoint
 from atolld.control.pools import Pools
 from atolld.control.snapshots import Snapshots
 from atolld.control.testing import World
 
+from .fakeimages import FakeImages
 from .fakes import FakePools, FakeSnapshots
 
 
@@ -40,6 +42,7 @@ class Api:
     services: Services
     snapshots: FakeSnapshots
     pools: FakePools
+    images: FakeImages
     checks: list[FakeCheck] = field(default_factory=lambda: [FakeCheck()])
     observed: list[tuple[str, int]] = field(default_factory=list)
     agents_are_well: bool = True
@@ -75,12 +78,13 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     async def agent_answers(_endpoint: Endpoint) -> bool:
         return made.agents_are_well
 
-    snapshots, pools = FakeSnapshots(), FakePools()
+    snapshots, pools, images = FakeSnapshots(), FakePools(), FakeImages()
     services = Services(
         sandboxes=world.sandboxes,
         snapshots=cast("Snapshots", snapshots),
         pools=cast("Pools", pools),
         templates=world.templates,
+        images=Images(images),
         projects=world.projects,
         keys=world.keys,
         events=world.events,
@@ -99,6 +103,6 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     )
     transport = httpx.ASGITransport(app=entry, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"x-api-key": secret}) as http:
-        made = Api(world, http, services, snapshots, pools, observed=observed)
+        made = Api(world, http, services, snapshots, pools, images, observed=observed)
         yield made
     await world.close()

@@ -11,6 +11,7 @@ from atolld.api.e2b.app import create_e2b_app
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.errors import Renderer, render, render_e2b
 from atolld.api.native.archives import is_stream
+from atolld.api.native.images import PULL_PATH, is_image_stream
 from atolld.api.services import Services
 
 Scope = MutableMapping[str, Any]
@@ -22,22 +23,30 @@ App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 _NATIVE_PATHS = frozenset(("/health", "/metrics", "/v1"))
 
 
+def _is_stream(method: str, path: str) -> bool:
+    return is_stream(method, path) or is_image_stream(method, path)
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One API. `creates`: paths whose POST makes a sandbox that nobody knows of when the client goes away.
-    `is_stream(method, path)`: requests whose bodies are not read ahead, however long they are."""
+    `is_stream(method, path)`: requests whose bodies are not read ahead, however long they are. `endless`: paths whose
+    POST is answered over a long time, until its client goes away."""
 
     app: App
     render: Renderer = render
     creates: frozenset[str] = frozenset()
     is_stream: Callable[[str, str], bool] = lambda method, path: False
+    endless: frozenset[str] = frozenset()
 
 
 class Dialects:
     """The native API below `/v1`, E2B's everywhere else."""
 
     def __init__(self, services: Services, e2b: E2bOptions) -> None:
-        self._native = Dialect(create_app(services), render, frozenset(("/v1/sandboxes",)), is_stream)
+        self._native = Dialect(
+            create_app(services), render, frozenset(("/v1/sandboxes",)), _is_stream, frozenset((PULL_PATH,))
+        )
         e2b_paths = frozenset(("/sandboxes", "/v2/sandboxes"))
         self._e2b = Dialect(create_e2b_app(services, e2b), render_e2b, e2b_paths)
 

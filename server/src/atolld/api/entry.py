@@ -116,6 +116,8 @@ async def _serve(dialect: Dialect, scope: Scope, receive: Receive, send: Send) -
     body = await read_body(scope, receive)
     if scope["method"] == "POST" and scope["path"] in dialect.creates:
         await _while_wanted(dialect.app, scope, body, receive, send)
+    elif scope["method"] == "POST" and scope["path"] in dialect.endless:
+        await dialect.app(scope, _replay(body, receive), send)
     else:
         await dialect.app(scope, _replay(body), send)
 
@@ -170,12 +172,14 @@ def _too_large() -> InvalidArgument:
     return InvalidArgument(f"the request's body has more than {MAX_BODY_BYTES} bytes", limit_bytes=MAX_BODY_BYTES)
 
 
-def _replay(body: bytes) -> Receive:
+def _replay(body: bytes, then: Receive | None = None) -> Receive:
     waiting = [body]
 
     async def receive() -> Message:
         if waiting:
             return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        if then is not None:
+            return await then()
         # Nothing here watches for a client that goes away: what was begun is finished, and kept by its row.
         await asyncio.Event().wait()
         raise AssertionError("unreachable: the event is never set")

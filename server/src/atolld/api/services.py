@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from atolld.control.events import Events
 from atolld.control.health import agent_answers
+from atolld.control.images import Images
 from atolld.control.keys import Keys
 from atolld.control.live import Endpoint
 from atolld.control.pools import Pools
@@ -50,6 +51,7 @@ class Services:
     snapshots: Snapshots
     pools: Pools
     templates: Templates
+    images: Images
     projects: Projects
     keys: Keys
     events: Events

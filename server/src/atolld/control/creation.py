@@ -281,9 +281,11 @@ def _launch_of(sandbox: Sandbox, start: Start) -> Launch:
         layers=start.layers,
         resources=sandbox.spec.resources,
         network=sandbox.spec.network,
-        envs=sandbox.spec.envs,
+        envs={**start.defaults.envs, **sandbox.spec.envs},
         agent_token=sandbox.agent_token,
         template_id=sandbox.template_id,
         hostname=sandbox.id,
         source=start.source,
+        user=start.defaults.user,
+        workdir=start.defaults.workdir,
     )

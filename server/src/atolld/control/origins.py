@@ -10,6 +10,7 @@ from atolld.core.sandbox import Resources, SandboxSpec
 from atolld.core.snapshot import Snapshot, check_snapshot_ref
 from atolld.foundation.errors import InvalidArgument, NotFound
 from atolld.foundation.ids import ProjectId
+from atolld.images.reference import parse_reference
 
 DEFAULT_RUNTIME = SandboxSpec().runtime
 
@@ -60,21 +61,17 @@ class Origin:
 
 
 async def resolve_template(templates: Templates, snapshots: SnapshotSource, project_id: ProjectId, name: str) -> Origin:
-    """What `name` (a template's, or a snapshot's name or id) stands for; a template goes before a snapshot.
+    """What `name` (a template's, an image's, or a snapshot's name or id) stands for, looked for in this order.
 
     Snapshots, which lie in the database, are asked only when there is no such template.
     Raises InvalidArgument when it can be neither, NotFound when there is neither.
     """
-    try:
-        # Every template's name has the form of a snapshot's.
-        check_snapshot_ref(name)
-    except InvalidArgument:
-        raise InvalidArgument(
-            f"template is {name[:80]!r}; the name of a template, or the name or id of a snapshot, is expected"
-        ) from None
+    may_be_snapshot = _check(name)
     try:
         template = await templates.get(project_id, name)
     except (InvalidArgument, NotFound) as error:
+        if not may_be_snapshot:
+            raise
         no_template = error
     else:
         return Origin(template.name, DEFAULT_RUNTIME, template.resources, is_snapshot=False)
@@ -83,3 +80,19 @@ async def resolve_template(templates: Templates, snapshots: SnapshotSource, proj
     except NotFound:
         raise NotFound(f"{no_template.message}, and no snapshot of that name or id either") from None
     return Origin(snapshot.name or snapshot.id, snapshot.runtime, snapshot.resources, is_snapshot=True)
+
+
+def _check(name: str) -> bool:
+    """Whether `name` has the form of a snapshot's, as every template's has, too; else it is an image's reference."""
+    try:
+        check_snapshot_ref(name)
+    except InvalidArgument:
+        try:
+            parse_reference(name)
+        except InvalidArgument:
+            raise InvalidArgument(
+                f"template is {name[:80]!r}; the name of a template, the reference of an image, or the name or id of a "
+                "snapshot is expected"
+            ) from None
+        return False
+    return True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atolld.control.templates import Templates
+from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import SandboxSpec
 from atolld.core.snapshot import SaveKind, Snapshot, SnapshotRole
 from atolld.foundation.errors import InvalidArgument, NotFound
@@ -16,13 +17,15 @@ from atolld.storage.store import SnapshotStore
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """`layers` of a template, lowest first; or `source`, a save. `head_id`: the parent of its next snapshot."""
+    """`layers` of a template, lowest first; or `source`, a save. `head_id`: the parent of its next snapshot.
+    `defaults`: how it wants to be used; memory has its own."""
 
     template_id: TemplateId
     template_name: str
     layers: tuple[Path, ...] = ()
     source: Source | None = None
     head_id: SnapshotId | None = None
+    defaults: GuestDefaults = field(default_factory=GuestDefaults)
 
 
 class Starts:
@@ -45,7 +48,7 @@ class Starts:
             except (InvalidArgument, NotFound) as error:
                 missing: InvalidArgument | NotFound = error
             else:
-                return Start(template.id, template.name, template.layers), spec
+                return Start(template.id, template.name, template.layers, defaults=template.defaults), spec
         else:
             missing = NotFound(f"there is no template {name!r}")
         try:

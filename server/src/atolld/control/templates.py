@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import Resources
+from atolld.foundation.errors import InvalidArgument, NotFound
 from atolld.foundation.ids import ProjectId, TemplateId
 
 
@@ -31,6 +33,9 @@ class Template(Protocol):
     @property
     def resources(self) -> Resources: ...
 
+    @property
+    def defaults(self) -> GuestDefaults: ...
+
 
 class TemplateSource(Protocol):
     """Where templates are kept; `atolld.images.templates.TemplateStore` is one."""
@@ -44,16 +49,39 @@ class TemplateSource(Protocol):
         ...
 
 
-class Templates:
-    """The templates a project may use; so far every project may use all of the machine's."""
+class ImageSource(Protocol):
+    """Images that can be used as templates; `atolld.control.images.Images` is one."""
 
-    def __init__(self, source: TemplateSource) -> None:
+    async def get(self, project_id: ProjectId, name: str) -> Template:
+        """Raises InvalidArgument when `name` is no reference, NotFound when the project has not pulled it."""
+        ...
+
+
+class Templates:
+    """What a project may start from: the machine's templates, which so far are every project's, and its own images."""
+
+    def __init__(self, source: TemplateSource, images: ImageSource | None = None) -> None:
         self._source = source
+        self._images = images
 
     async def list(self, project_id: ProjectId) -> Sequence[Template]:
-        """All, by name."""
+        """All templates, by name, without images."""
         return self._source.list()
 
     async def get(self, project_id: ProjectId, name: str) -> Template:
-        """Raises InvalidArgument when `name` is no template name, NotFound when there is none."""
-        return self._source.get(name)
+        """The template called `name`, or the image with that reference: templates go first.
+
+        Raises InvalidArgument when `name` can be neither, NotFound when there is neither.
+        """
+        try:
+            return self._source.get(name)
+        except (InvalidArgument, NotFound) as error:
+            if self._images is None:
+                raise
+            missing: InvalidArgument | NotFound = error
+        try:
+            return await self._images.get(project_id, name)
+        except NotFound as error:
+            raise NotFound(f"there is no template {name!r}, and {error.message}") from None
+        except InvalidArgument:
+            raise missing from None

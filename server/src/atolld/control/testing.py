@@ -16,6 +16,7 @@ from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.telemetry import Telemetry
 from atolld.control.templates import Template, Templates
+from atolld.core.defaults import GuestDefaults
 from atolld.core.event import Event
 from atolld.core.lifecycle import SandboxState
 from atolld.core.project import Project
@@ -47,6 +48,7 @@ class FakeTemplate:
     built_at: float = 0.0
     size_bytes: int = 0
     resources: Resources = field(default_factory=Resources)
+    defaults: GuestDefaults = field(default_factory=GuestDefaults)
 
 
 class FakeTemplates:

@@ -156,11 +156,13 @@ class WarmPool:
                     layers=start.layers,
                     resources=spec.resources,
                     network=NetworkPolicy(),
-                    envs={},
+                    envs=start.defaults.envs,
                     agent_token=token,
                     template_id=start.template_id,
                     hostname=id,
                     source=start.source,
+                    user=start.defaults.user,
+                    workdir=start.defaults.workdir,
                 )
             )
         finally:

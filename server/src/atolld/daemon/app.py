@@ -21,6 +21,7 @@ from atolld.api.entry import Entry
 from atolld.api.errors import render
 from atolld.api.services import Check, Services
 from atolld.control.events import Events
+from atolld.control.images import Images
 from atolld.control.keys import Keys
 from atolld.control.live import Endpoint
 from atolld.control.projects import Projects
@@ -177,7 +178,8 @@ class Daemon:
         metrics = Metrics()
         keys = Keys(SqlKeys(database), clock)
         projects = Projects(SqlProjects(database), clock)
-        templates = Templates(built.templates)
+        images = Images(built.images)
+        templates = Templates(built.templates, images)
         # The gateway asks control for endpoints, and control's node tells the gateway of ends.
         directory = _LateDirectory()
         gateway = Gateway(directory, keys, render, clock=clock)
@@ -201,6 +203,7 @@ class Daemon:
             snapshots=sandboxes.snapshots,
             pools=sandboxes.pools,
             templates=templates,
+            images=images,
             projects=projects,
             keys=keys,
             events=Events(SqlEvents(database)),

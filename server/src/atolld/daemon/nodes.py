@@ -10,6 +10,7 @@ from atolld.daemon import linux
 from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
 from atolld.daemon.settings import Settings
 from atolld.foundation.clock import Clock, SystemClock
+from atolld.images.engine import ImageEngine
 from atolld.images.templates import TemplateStore
 from atolld.node.interface import Node
 from atolld.runtime.driver import Fingerprint
@@ -17,10 +18,11 @@ from atolld.runtime.driver import Fingerprint
 
 @dataclass(slots=True)
 class BuiltNode:
-    """A node with its templates; `remove_all` takes everything of the instance off the machine."""
+    """A node with its templates and images; `remove_all` takes everything of the instance off the machine."""
 
     node: Node
     templates: TemplateSource
+    images: ImageEngine | None
     remove_all: Callable[[], Awaitable[None]]
 
 
@@ -28,9 +30,11 @@ async def build_node(settings: Settings, clock: Clock) -> BuiltNode:
     """Raises what keeps this machine from running sandboxes, see `linux.build`."""
     if settings.node == "fake":
         node = ProcessNode(clock, find_agent(settings.agent), settings.state / "logs")
-        return BuiltNode(node, OneTemplate(), node.close)
+        return BuiltNode(node, OneTemplate(), None, node.close)
     built = await linux.build(settings, clock)
-    return BuiltNode(built.node, templates_of(settings), built.remove_all)
+    templates = TemplateStore(settings.cache_dir, inherit_host=settings.build_inherit_host)
+    images = ImageEngine(settings.cache_dir, templates, clock=clock)
+    return BuiltNode(built.node, templates, images, built.remove_all)
 
 
 def templates_of(settings: Settings) -> TemplateSource:

@@ -31,6 +31,7 @@ class GuestInit:
     template_id: str | None = None
     hostname: str | None = None
     default_user: str | None = "user"
+    default_workdir: str | None = None
     envs: Mapping[str, str] = field(default_factory=dict)
     pids_max: int | None = None
 
@@ -43,6 +44,7 @@ class GuestInit:
             "templateId": self.template_id,
             "hostname": self.hostname,
             "defaultUser": self.default_user,
+            "defaultWorkdir": self.default_workdir,
             "envVars": dict(self.envs),
             "pidsMax": self.pids_max,
         }

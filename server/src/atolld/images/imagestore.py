@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import Resources
 from atolld.foundation.errors import Internal, NotFound
 from atolld.foundation.ids import ProjectId, TemplateId
@@ -54,6 +55,12 @@ class Image:
     def name(self) -> str:
         """Its reference as people write it."""
         return self.reference.short
+
+    @property
+    def defaults(self) -> GuestDefaults:
+        """How it wants to be used. A group behind the user's name is left out: the user's own groups count."""
+        user = self.run.user.partition(":")[0]
+        return GuestDefaults(user or "root", self.run.workdir or None, self.run.env)
 
 
 @dataclass(frozen=True, slots=True)

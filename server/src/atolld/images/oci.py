@@ -21,6 +21,7 @@ MAX_BLOB_BYTES = 1 << 40
 _MAX_MANIFESTS = 2000
 _MAX_LIST = 4096
 _MAX_TEXT = 1 << 17
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 INDEX_TYPES = (
@@ -71,7 +72,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """How the image wants to be run. `env`: in order, without those that are no variables; `user` may be `""`."""
+    """How the image wants to be run. `env`: in order, without those whose names no shell takes; `user` may be `""`."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
@@ -156,8 +157,10 @@ def _run(stored: Mapping[str, object]) -> RunConfig:
     env = {}
     for entry in _texts(stored.get("Env"), "Env"):
         name, _, value = entry.partition("=")
-        if name:
+        if _ENV_NAME.fullmatch(name):
             env[name] = value
+    if sum(len(name) + len(value.encode()) for name, value in env.items()) > _MAX_TEXT:
+        raise InvalidArgument(f"Env has more than {_MAX_TEXT} bytes")
     return RunConfig(
         env=env,
         user=_text(stored.get("User"), "User"),
@@ -197,9 +200,14 @@ def _list(value: object, what: str, limit: int) -> list[object]:
 def _text(value: object, what: str) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value or not _is_unicode(value):
         raise InvalidArgument(f"{what} is not text of at most {_MAX_TEXT} characters")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    # JSON can say half a character, which nothing could be told about in UTF-8.
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _texts(value: object, what: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import Resources
 from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import FailedPrecondition, Internal, NotFound
@@ -55,6 +56,7 @@ class Template:
     inputs_digest: str
     size_bytes: int
     resources: Resources = field(default_factory=Resources)
+    defaults: GuestDefaults = field(default_factory=GuestDefaults)
 
 
 class TemplateStore:

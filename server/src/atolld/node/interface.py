@@ -26,7 +26,8 @@ class Launch:
 
     `agent_token` and `envs` are given to the agent over its own connection, never by environment or file.
     `source`: start from this save instead of from nothing; `layers` are those its disk lies on. `formerly`: the stored
-    handle of an earlier run of the same sandbox, whose address it gets again when that is free.
+    handle of an earlier run of the same sandbox, whose address it gets again when that is free. `user`: runs commands
+    that name nobody, from `workdir` on (None: from that user's home); what starts from memory knows both already.
     """
 
     id: SandboxId
@@ -40,6 +41,8 @@ class Launch:
     hostname: str
     source: Source | None = None
     formerly: Mapping[str, object] | None = None
+    user: str = "user"
+    workdir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

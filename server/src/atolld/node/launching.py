@@ -223,6 +223,9 @@ class Launcher:
             sandbox_id=what.id,
             template_id=what.template_id,
             hostname=what.hostname,
+            # What came back with its memory has them, and they need not be ours.
+            default_user=None if way.from_memory else what.user,
+            default_workdir=None if way.from_memory else what.workdir,
             envs=self._envs(way),
             pids_max=what.resources.pids_max,
         )

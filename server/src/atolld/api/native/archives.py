@@ -48,7 +48,7 @@ async def export_snapshot(id: str, use: Use, caller: Caller) -> StreamingRespons
     pieces = await use.snapshots.export(caller.project_id, snapshot_ref(id))
     # What can be refused is refused by now, or with the first piece: afterwards there is no status to tell it with.
     first = await anext(pieces)
-    return StreamingResponse(_with_first(first, pieces), media_type=MEDIA_TYPE)
+    return StreamingResponse(with_first(first, pieces), media_type=MEDIA_TYPE)
 
 
 @router.post(
@@ -67,16 +67,18 @@ async def import_snapshot(
 ) -> SnapshotView:
     """Store a snapshot from the stream that `archive` gave. It must be signed by this machine or by one that the
     setting `archive_trust` names, and fit this machine's engine and CPU."""
-    return SnapshotView.of(await use.snapshots.import_(caller.project_id, name, _pieces(request)))
+    return SnapshotView.of(await use.snapshots.import_(caller.project_id, name, pieces_of(request)))
 
 
-async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`first`, and all of `rest`."""
     yield first
     async for piece in rest:
         yield piece
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+async def pieces_of(request: Request) -> AsyncIterator[bytes]:
+    """A body as it comes. Raises DeadlineExceeded when it stops coming, InvalidArgument when it is cut off."""
     stream = request.stream()
     while True:
         try:
