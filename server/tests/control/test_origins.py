@@ -68,7 +68,7 @@ async def test_neither() -> None:
         await find("nope")
 
 
-@pytest.mark.parametrize("name", ["", "A", "a b", "../../etc", "a//b", "x" * 129, "\0"])
+@pytest.mark.parametrize("name", ["", "A", "a b", "../../etc", "a//b", "x" * 600, "\0"])
 async def test_what_can_be_neither_is_asked_for_nowhere(name: str) -> None:
     snapshots = OneSnapshot()
     with pytest.raises(InvalidArgument, match="template is"):

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from atoll._async.http import AsyncCall, AsyncHttp
+from atoll._async.images import AsyncImages
 from atoll._config import Config
 from atoll._errors import Internal
 
@@ -15,11 +16,13 @@ from atoll._errors import Internal
 class AsyncDaemon:
     """One daemon. The values it returns are the daemon's JSON objects; `docs` of the native API name their fields.
 
-    All methods raise ConnectionFailed when it cannot be reached and Unauthenticated when the key is not accepted.
+    `images`: those of the project, see `AsyncImages`. All methods raise ConnectionFailed when it cannot be reached and
+    Unauthenticated when the key is not accepted.
     """
 
     def __init__(self, config: Config | None = None) -> None:
         self._http = AsyncHttp(config or Config.load())
+        self.images = AsyncImages(self._http)
 
     async def version(self) -> Mapping[str, Any]:
         """`{"version": ..., "api": "v1"}`; needs no key."""

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from atoll._sync.http import Call, Http
+from atoll._sync.images import Images
 from atoll._config import Config
 from atoll._errors import Internal
 
@@ -16,11 +17,13 @@ from atoll._errors import Internal
 class Daemon:
     """One daemon. The values it returns are the daemon's JSON objects; `docs` of the native API name their fields.
 
-    All methods raise ConnectionFailed when it cannot be reached and Unauthenticated when the key is not accepted.
+    `images`: those of the project, see `Images`. All methods raise ConnectionFailed when it cannot be reached and
+    Unauthenticated when the key is not accepted.
     """
 
     def __init__(self, config: Config | None = None) -> None:
         self._http = Http(config or Config.load())
+        self.images = Images(self._http)
 
     def version(self) -> Mapping[str, Any]:
         """`{"version": ..., "api": "v1"}`; needs no key."""

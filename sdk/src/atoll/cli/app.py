@@ -8,7 +8,7 @@ import sys
 import click
 
 from atoll._errors import AtollError
-from atoll.cli import cp, doctor, execute, key, lifecycle, machine, pool, portable, run, sandbox, shell, snapshot
+from atoll.cli import cp, doctor, execute, image, key, lifecycle, machine, pool, portable, run, sandbox, shell, snapshot
 from atoll.cli.context import FAILED, OWN_FAILURE, Interrupted, Settings
 
 EPILOG = """\b
@@ -46,6 +46,7 @@ for _command in (
     sandbox.sandbox,
     snapshot.snapshot,
     pool.pool,
+    image.image,
     key.key,
     machine.template,
     machine.runtime,
