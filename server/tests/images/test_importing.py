@@ -16,6 +16,7 @@ from atolld.foundation.ids import ProjectId
 from atolld.images.exporting import Exported, export
 from atolld.images.imagestore import Image, ImageStore
 from atolld.images.importing import Importer
+from atolld.images.locks import exclusive
 from atolld.images.oci import Platform, RunConfig
 from atolld.images.reference import Reference, parse_reference
 
@@ -150,6 +151,19 @@ async def test_hostile_archives_are_refused_and_leave_nothing(bench: Bench, data
         await bench.put(data, "box:1")
     assert isinstance(caught.value, InvalidArgument)
     assert bench.left() == []
+
+
+async def test_what_a_killed_import_left_is_removed(bench: Bench) -> None:
+    blobs = bench.cache / "images" / "blobs"
+    blobs.mkdir(parents=True)
+    for suffix in ("lock", "archive", "layer"):
+        (blobs / f"import-dead.{suffix}").write_bytes(b"x")
+        (blobs / f"import-alive.{suffix}").write_bytes(b"x")
+    async with exclusive(blobs / "import-alive.lock"):
+        await bench.put(archive(docker(MADE, "box:1")))
+    assert sorted(path.name for path in blobs.iterdir()) == [
+        f"import-alive.{end}" for end in ("archive", "layer", "lock")
+    ]
 
 
 async def test_an_archive_without_a_name_needs_one(bench: Bench) -> None:

@@ -81,6 +81,8 @@ class ImageLayers:
             return await _to_the_end(work, stop), True
 
     def _unpack(self, id: LayerId, blob: Path, below: Sequence[Layer], stop: threading.Event) -> Layer:
+        # Of a daemon that was killed: nobody else is at work while the lock is held.
+        self._store.remove_leftovers()
         building = self._store.begin()
         try:
             lower = [layer.root for layer in reversed(below)]

@@ -19,12 +19,14 @@ from atolld.images.decompress import open_layer
 from atolld.images.imagelayers import ImageLayers, chain_of
 from atolld.images.imagestore import Image, ImageStore, Record
 from atolld.images.layers import Layer
+from atolld.images.locks import exclusive, is_held
 from atolld.images.oci import Platform, host_platform
 from atolld.images.pull import hold, record, topmost
 from atolld.images.reference import Reference, parse_reference
 
 MAX_ARCHIVE_BYTES = 64 << 30
 _COPY_BYTES = 1 << 20
+_LOCK = ".lock"
 
 
 class Importer:
@@ -55,20 +57,32 @@ class Importer:
         async with hold(self._cache, lambda _: None):
             self._blobs.directory.mkdir(parents=True, exist_ok=True)
             work = self._blobs.directory / f"import-{secrets.token_hex(8)}"
-            files = [work.with_suffix(suffix) for suffix in (".archive", ".tar", ".layer")]
-            try:
-                await self._spool(pieces, files[0])
-                tar = await asyncio.to_thread(self._uncompressed, files[0], files[1])
-                index = await asyncio.to_thread(ArchiveIndex, tar)
-                found = await asyncio.to_thread(index.image, name, platform)
-                return await self._store_image(project_id, name or _named(found), found, tar, files[2])
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise Capacity("the disk became full while an archive was imported") from None
-                raise
-            finally:
-                for file in files:
-                    file.unlink(missing_ok=True)
+            async with exclusive(work.with_suffix(_LOCK)):
+                await asyncio.to_thread(_sweep, self._blobs.directory, work.name)
+                return await self._import(project_id, name, pieces, platform, work)
+
+    async def _import(
+        self,
+        project_id: ProjectId,
+        name: Reference | None,
+        pieces: AsyncIterator[bytes],
+        platform: Platform,
+        work: Path,
+    ) -> Image:
+        files = [work.with_suffix(suffix) for suffix in (".archive", ".tar", ".layer")]
+        try:
+            await self._spool(pieces, files[0])
+            tar = await asyncio.to_thread(self._uncompressed, files[0], files[1])
+            index = await asyncio.to_thread(ArchiveIndex, tar)
+            found = await asyncio.to_thread(index.image, name, platform)
+            return await self._store_image(project_id, name or _named(found), found, tar, files[2])
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Capacity("the disk became full while an archive was imported") from None
+            raise
+        finally:
+            for file in (*files, work.with_suffix(_LOCK)):
+                file.unlink(missing_ok=True)
 
     async def _spool(self, pieces: AsyncIterator[bytes], target: Path) -> None:
         size = 0
@@ -117,6 +131,14 @@ class Importer:
         if image is None:
             raise Internal(f"layers vanish while they are imported: is {self._cache} being cleaned by hand?")
         return image
+
+
+def _sweep(directory: Path, own: str) -> None:
+    """Remove what imports left whose daemon was killed."""
+    for lock in directory.glob(f"import-*{_LOCK}"):
+        if lock.stem != own and not is_held(lock):
+            for file in directory.glob(f"{lock.stem}.*"):
+                file.unlink(missing_ok=True)
 
 
 def _named(found: ArchivedImage) -> Reference:

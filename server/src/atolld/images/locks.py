@@ -25,6 +25,18 @@ def shared(path: Path, on_wait: Callable[[], None] | None = None) -> AbstractAsy
     return _hold(path, fcntl.LOCK_SH, on_wait)
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds it now. It is not made when it is missing: nobody holds it then."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)
+
+
 @asynccontextmanager
 async def _hold(path: Path, kind: int, on_wait: Callable[[], None] | None) -> AsyncIterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
