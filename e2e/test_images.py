@@ -175,8 +175,9 @@ def test_a_sandbox_starts_from_it(served: Served, pushed: str) -> None:
         ]
         assert sandbox.run("test ! -e /etc/motd && stat -c %a /tmp && cat /tmp/from-image").stdout == "1777\nx"
         assert sandbox.run("echo kept > /tmp/kept && python3 -c 'print(6*7)'").stdout == "42\n"
-        sandbox.pause()
-        assert sandbox.run("id -un; cat /tmp/kept").stdout == "nobody\nkept\n"
+        for with_memory in (True, False):
+            sandbox.pause(keep_memory=with_memory)
+            assert sandbox.run("id -un; pwd; greet; cat /tmp/kept").stdout == "nobody\n/opt/app\nhello\nkept\n"
         kept = sandbox.snapshot("from-image")
         with Sandbox.create(template="from-image", timeout_s=300, config=served.config) as other:
             assert other.run("id -un; cat /tmp/kept; greet").stdout == "nobody\nkept\nhello\n"

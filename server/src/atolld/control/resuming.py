@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from enum import Enum
 
 from atolld.control.ending import Ending
@@ -16,6 +17,7 @@ from atolld.control.records import resumed_event
 from atolld.control.saves import Garbage
 from atolld.control.tasks import uninterrupted
 from atolld.control.telemetry import Telemetry, observe_phases
+from atolld.core.defaults import GuestDefaults
 from atolld.core.lifecycle import ACTIVE_STATES, SandboxState
 from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import SaveKind, Snapshot
@@ -23,7 +25,7 @@ from atolld.foundation.aio import spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
 from atolld.foundation.errors import DeadlineExceeded, Internal
-from atolld.foundation.ids import SandboxId
+from atolld.foundation.ids import ProjectId, SandboxId
 from atolld.node.interface import Launch, Node, Source
 from atolld.storage.store import SandboxStore, SnapshotStore, Started
 
@@ -39,6 +41,11 @@ class Unchanged(Enum):
 
 
 TimeoutS = int | None | Unchanged
+DefaultsOf = Callable[[ProjectId, str], Awaitable[GuestDefaults]]
+
+
+async def _no_defaults(_project_id: ProjectId, _template_name: str) -> GuestDefaults:
+    return GuestDefaults()
 
 
 class Resuming:
@@ -66,6 +73,8 @@ class Resuming:
         self._garbage = garbage
         self._clock = clock
         self._telemetry = telemetry
+        # How what a sandbox was started from wants to be used; set by who knows.
+        self.defaults_of: DefaultsOf = _no_defaults
 
     async def resume(self, live: Live, timeout_s: TimeoutS, kind: SaveKind | None = None) -> bool:
         """Bring it back, or wait until somebody else has; True when it was not running before.
@@ -167,6 +176,9 @@ class Resuming:
         sandbox = live.sandbox
         labels = {"runtime": sandbox.spec.runtime, "kind": kind.value}
         try:
+            defaults = GuestDefaults()
+            if kind is SaveKind.FILESYSTEM:
+                defaults = await self.defaults_of(sandbox.project_id, sandbox.template_name)
             # What a pause left because it could not be freed, or what is rolled back.
             await self._node.terminate(live.id, keep_address=True)
             cleared = self._clock.monotonic()
@@ -178,12 +190,14 @@ class Resuming:
                     layers=(),
                     resources=sandbox.spec.resources,
                     network=sandbox.spec.network,
-                    envs={},
+                    envs=defaults.envs,
                     agent_token=sandbox.agent_token,
                     template_id=sandbox.template_id,
                     hostname=live.id,
                     source=Source(save.id, kind, save.agent_token),
                     formerly=sandbox.handle,
+                    user=defaults.user,
+                    workdir=defaults.workdir,
                 )
             )
             crash_point("resume.after_launch")

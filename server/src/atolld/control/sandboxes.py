@@ -110,6 +110,7 @@ class Sandboxes:
             clock=clock,
             telemetry=told,
         )
+        self._resuming.defaults_of = self._starts.defaults_of
         self.snapshots = Snapshots(
             store=snapshots,
             sandboxes=store,

@@ -58,7 +58,20 @@ class Starts:
                 raise NotFound("it is a sandbox's own")
         except NotFound:
             raise NotFound(f"{missing.message}, and no snapshot of that name or id either") from None
-        return of_snapshot(snapshot), spec_of(snapshot, spec)
+        start = of_snapshot(snapshot)
+        if snapshot.kind is SaveKind.FILESYSTEM:
+            start = replace(start, defaults=await self.defaults_of(project_id, snapshot.template_name))
+        return start, spec_of(snapshot, spec)
+
+    async def defaults_of(self, project_id: ProjectId, template_name: str) -> GuestDefaults:
+        """How a template or image wants to be used, for files that once were started from it.
+
+        Those of `base` when it is gone: files alone do not say it.
+        """
+        try:
+            return (await self._templates.get(project_id, template_name)).defaults
+        except (InvalidArgument, NotFound):
+            return GuestDefaults()
 
 
 def of_snapshot(snapshot: Snapshot) -> Start:

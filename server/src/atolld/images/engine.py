@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from atolld.foundation.clock import Clock, SystemClock
@@ -71,13 +71,8 @@ class ImageEngine:
     async def export(self, project_id: ProjectId, name: str) -> AsyncIterator[bytes]:
         """The archive of an image, or of the template `name`, see `exporting.export`. Raises NotFound."""
         pieces = export(self._exported(project_id, name))
-        batch = bytearray()
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            batch += piece
-            if len(batch) >= _BATCH_BYTES:
-                yield bytes(batch)
-                batch.clear()
-        yield bytes(batch)
+        while batch := await asyncio.to_thread(_batch, pieces):
+            yield batch
 
     async def prune(self) -> Sequence[str]:
         """Remove what no template, image, sandbox or save needs; returns the digests of the layers.
@@ -98,6 +93,14 @@ class ImageEngine:
             platform = host_platform(os.uname().machine)
             return Exported(image.layers, image.run, platform, image.reference)
         return _of_template(template)
+
+
+def _batch(pieces: Iterator[bytes]) -> bytes:
+    """The next megabyte or so: a thread for each of a million small pieces would take longer than reading them."""
+    batch = bytearray()
+    while len(batch) < _BATCH_BYTES and (piece := next(pieces, None)) is not None:
+        batch += piece
+    return bytes(batch)
 
 
 def _of_template(template: Template) -> Exported:
