@@ -18,6 +18,7 @@ INIT = GuestInit(
     sandbox_id="i0123456789012345678",
     template_id="base",
     hostname="box",
+    default_workdir="/srv",
     envs={"A": "1"},
     pids_max=64,
 )
@@ -66,6 +67,7 @@ async def test_init_is_sent_whole_and_without_the_token_in_the_head() -> None:
         "templateId": "base",
         "hostname": "box",
         "defaultUser": "user",
+        "defaultWorkdir": "/srv",
         "envVars": {"A": "1"},
         "pidsMax": 64,
     }

@@ -51,6 +51,8 @@ async def test_a_resume_goes_on_from_memory_at_the_same_address(tmp_path: Path) 
     told = stage.guests.told[-1]
     assert (told.sandbox_id, told.access_token, stage.guests.tokens[-1]) == (ID, "new", "old")
     assert (told.hostname, told.now) == ("box", stage.clock.now())
+    # Memory knows who its user is, and we may not.
+    assert (told.default_user, told.default_workdir) == (None, None)
     await stage.node.save(ID, new_snapshot_id(), MEMORY, After.GO_ON)
     await stage.node.terminate(ID)
     await stage.node.terminate(OTHER)
@@ -60,7 +62,8 @@ async def test_a_resume_goes_on_from_memory_at_the_same_address(tmp_path: Path) 
 async def test_a_resume_from_files_boots(tmp_path: Path) -> None:
     stage, _ = await saved(tmp_path, kind=FILES)
     await stage.node.terminate(ID)
-    launched = await stage.node.launch(resume_of(kind=FILES))
+    launched = await stage.node.launch(replace(resume_of(kind=FILES), user="app", workdir="/srv"))
+    assert (stage.guests.told[-1].default_user, stage.guests.told[-1].default_workdir) == ("app", "/srv")
     assert list(launched.phases_s) == ["queue", "check", "prepare", "start", "agent"]
     # Launched, asked before the save, launched.
     assert stage.guests.tokens == [None, "secret", None]
