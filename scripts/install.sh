@@ -67,6 +67,7 @@ find_missing() {
     have_file {/usr,}/sbin/mkfs.ext4 || need e2fsprogs 'formats the disks of sandboxes'
     have_file {/usr,}/sbin/mkfs.xfs || need xfsprogs 'lets sandboxes be saved without copying their disks'
     command -v mmdebstrap >/dev/null || need mmdebstrap 'builds the template "base"'
+    command -v zstd >/dev/null || need zstd 'unpacks layers of images'
     [[ -e $keyring ]] || need "$keyring_package" 'verifies the packages of the template "base"'
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || need ca-certificates 'verifies package servers'
     command -v cc >/dev/null || need gcc 'links the guest agent'
