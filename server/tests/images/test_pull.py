@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,3 +229,31 @@ async def test_pruning_keeps_what_images_need(bench: Bench) -> None:
     assert await templates.prune() == (digest(gzip.decompress(BASE))[7:],)
     assert [image.name for image in bench.store.list(PROJECT)] == ["r.example/box:2"]
     assert not list((bench.cache / "images/blobs").iterdir())
+
+
+def command(*words: str | Path) -> None:
+    subprocess.run(words, check=True)
+
+
+@pytest.mark.real
+async def test_a_disk_that_fills_up_keeps_what_is_whole(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    large = tar(entry("large", data=os.urandom(6 << 20)))
+    command("mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", disk)
+    try:
+        bench = Bench(disk)
+        bench.registry.add("1", MadeImage([BASE, large]))
+        bench.puller._check_room = lambda parts: None  # type: ignore[method-assign]
+        with pytest.raises(Capacity, match="became full"):
+            await bench.pull()
+        assert digest(gzip.decompress(BASE))[7:] in os.listdir(disk / "layers")
+        assert not [path for path in bench.left() if ".building" in path or path.endswith(".part")]
+        command("mount", "-o", "remount,size=30m", disk)
+        asked = len(bench.registry.asked)
+        image = await bench.pull()
+        assert (image.layers[1] / "large").stat().st_size == 6 << 20
+        # The blob had come whole.
+        assert len(bench.registry.asked) == asked
+    finally:
+        command("umount", disk)
