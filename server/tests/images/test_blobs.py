@@ -10,6 +10,7 @@ import pytest
 from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import Capacity, InvalidArgument, NotFound, Unavailable
 from atolld.images.blobs import MAX_TRIES, TRIES, WINDOW_S, Blobs
+from atolld.images.locks import exclusive
 from atolld.images.oci import Descriptor
 from atolld.images.registry import Body
 
@@ -158,6 +159,16 @@ async def test_a_refusal_is_not_tried_again(blobs: Blobs) -> None:
     with pytest.raises(NotFound):
         await blobs.fetch(WANTED, gone, lambda _: None)
     assert asked == 1
+
+
+async def test_what_another_fetches_is_not_forgotten(blobs: Blobs) -> None:
+    with pytest.raises(Unavailable):
+        await blobs.fetch(WANTED, Server(1_000_000, *[0] * 100), lambda _: None)
+    async with exclusive(blobs.path(WANTED.digest).with_suffix(".lock")):
+        blobs.remove(WANTED.digest)
+        assert left(blobs) == [".part"]
+    blobs.remove(WANTED.digest)
+    assert left(blobs) == []
 
 
 async def test_two_at_once_fetch_once(blobs: Blobs) -> None:

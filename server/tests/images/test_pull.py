@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,8 @@ async def test_an_image_is_pulled_and_kept(bench: Bench) -> None:
     assert [sorted(os.listdir(root)) for root in image.layers] == [["etc"], ["app"]]
     assert [path.parent.name for path in image.layers] == [digest(gzip.decompress(one))[7:] for one in (BASE, APP)]
     assert bench.store.list(PROJECT) == [bench.store.get(PROJECT, BOX)] == [image]
+    # Set-user-id programs of strangers are for no user of the host.
+    assert {stat.S_IMODE(path.parent.stat().st_mode) for path in image.layers} == {0o700}
     assert {step.phase for step in bench.told} == {"resolve", "download", "unpack", "done"}
     # No compressed layer is kept, and no secret.
     assert not [path for path in bench.left() if "blobs" in path]

@@ -19,7 +19,7 @@ from typing import IO
 from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import Capacity, InvalidArgument, Unavailable
 from atolld.foundation.units import format_bytes
-from atolld.images.locks import exclusive
+from atolld.images.locks import exclusive, is_held
 from atolld.images.oci import Descriptor
 from atolld.images.registry import Body
 
@@ -77,10 +77,11 @@ class Blobs:
         return whole
 
     def remove(self, digest: str) -> None:
-        """Forget a blob and what is there of it; gone is success."""
+        """Forget a blob, and what is there of it unless somebody fetches it now; gone is success."""
         whole = self.path(digest)
-        for path in (whole, whole.with_suffix(".part")):
-            path.unlink(missing_ok=True)
+        whole.unlink(missing_ok=True)
+        if not is_held(whole.with_suffix(".lock")):
+            whole.with_suffix(".part").unlink(missing_ok=True)
 
     def remove_all(self) -> int:
         """Forget all of them, the caller makes sure that nobody fetches; returns the bytes freed."""

@@ -84,6 +84,8 @@ class ImageLayers:
         # Of a daemon that was killed: nobody else is at work while the lock is held.
         self._store.remove_leftovers()
         building = self._store.begin()
+        # What is set-user-id in it would be so for every user of the host who could reach it.
+        building.chmod(0o700)
         try:
             lower = [layer.root for layer in reversed(below)]
             with open_layer(blob) as stream:
