@@ -184,6 +184,11 @@ def test_a_sandbox_starts_from_it(served: Served, pushed: str) -> None:
         kept.delete()
 
 
+def test_a_container_starts_from_it(served: Served, pushed: str) -> None:
+    with Sandbox.create(template=pushed, runtime="container", timeout_s=300, config=served.config) as sandbox:
+        assert sandbox.run("id -un; pwd; greet").stdout == "nobody\n/opt/app\nhello\n"
+
+
 def test_a_second_pull_fetches_nothing(served: Served, pushed: str) -> None:
     phases: set[str] = set()
     began = time.monotonic()
