@@ -1,10 +1,11 @@
-"""Debian's own registry (package docker-registry) on a port of its own, and pushing to it."""
+"""Debian's own registry (`scripts/registry.sh`) on a port of its own, and pushing to it."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import httpx
 
 from e2e.conftest import free_port
 
-PROGRAM = Path("/usr/bin/docker-registry")
+PROGRAM = Path(os.environ.get("ATOLL_CACHE_DIR", "/var/cache/atoll"), "bin/docker-registry")
 USER, PASSWORD = "me", "secret"
 # bcrypt of the password, as `htpasswd -B` makes it.
 _HTPASSWD = "me:$2b$05$AEplKJkJbB7vfsO7ary.b.42G3Jr00Pez1jgQ.hPotTm.cbHOg6yO\n"

@@ -23,7 +23,7 @@ from e2e.conftest import make_daemon
 from e2e.registry import OCI, PASSWORD, PROGRAM, USER, LocalRegistry
 
 pytestmark = [
-    pytest.mark.skipif(not PROGRAM.exists(), reason="no registry here: apt-get install docker-registry"),
+    pytest.mark.skipif(not PROGRAM.exists(), reason="no registry here: scripts/registry.sh"),
     pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed: apt-get install zstd"),
 ]
 CACHE = Path(os.environ.get("ATOLL_CACHE_DIR", "/var/cache/atoll"))

@@ -11,6 +11,7 @@ step 'Machine: packages and runtimes' scripts/install.sh
 step 'Python: .venv with locked dependencies' scripts/venv.sh dev
 step 'Guest agent' scripts/agent.sh
 step 'Template "base"' as_root .venv/bin/python -m atolld.images ensure
+step 'Registry for the tests of images' scripts/registry.sh
 step 'Lint' scripts/lint.sh
 step 'Guest agent: tests' cargo_tests
 step 'Python: unit tests' .venv/bin/python -m pytest -q -m 'not real'
