@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from atolld.foundation.aio import CleanupStack, cancel_and_wait, spawn
+from atolld.foundation.aio import CleanupStack, cancel_and_wait, spawn, to_the_end
 
 
 async def test_spawn_keeps_the_task_and_reports_its_failure(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,6 +47,30 @@ async def test_cancel_and_wait() -> None:
     assert ended == ["work"]
     await cancel_and_wait(task)
     await cancel_and_wait(None)
+
+
+async def test_to_the_end_outlives_its_caller() -> None:
+    go_on = asyncio.Event()
+    done: list[str] = []
+
+    async def work() -> str:
+        await go_on.wait()
+        done.append("done")
+        return "result"
+
+    caller = spawn(to_the_end(work(), name="work"), name="caller", report=False)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    caller.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    # It was cancelled and still waits.
+    assert not caller.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert done == ["done"]
+    assert await to_the_end(work(), name="again") == "result"
 
 
 async def test_cleanup_runs_last_first_and_only_on_failure_or_request() -> None:

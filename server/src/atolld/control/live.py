@@ -187,6 +187,13 @@ def gone(id: SandboxId) -> NotFound:
     return NotFound(f"there is no sandbox {id}: it never was, has ended, or belongs to another project")
 
 
+def running(live: Live) -> Sandbox:
+    """The sandbox, which runs or is frozen. Raises the error of `not_in_state` otherwise."""
+    if live.state in (SandboxState.RUNNING, SandboxState.FROZEN):
+        return live.sandbox
+    raise not_in_state(live, "must be running for this")
+
+
 def not_in_state(live: Live, what: str) -> AtollError:
     """The error for a sandbox whose state does not allow `what` ("cannot be paused")."""
     state = live.state

@@ -14,7 +14,7 @@ from atolld.control.forks import Forks
 from atolld.control.idempotency import KEPT_S, Flight, Flights, make_claim
 from atolld.control.idle import Activity, Idle, NoActivity
 from atolld.control.lists import ListFilters, Page, read_page
-from atolld.control.live import Endpoint, Live, LiveTable, gone, not_in_state
+from atolld.control.live import Endpoint, Live, LiveTable, gone, running
 from atolld.control.pausing import Pausing
 from atolld.control.policies import Policies
 from atolld.control.pools import Pools
@@ -32,7 +32,7 @@ from atolld.control.usage import Sampler
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
 from atolld.core.policy import LifecyclePolicy
-from atolld.core.sandbox import MAX_TIMEOUT_S, Sandbox, SandboxSpec
+from atolld.core.sandbox import Sandbox, SandboxSpec, check_timeout
 from atolld.core.snapshot import SaveKind
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
@@ -264,12 +264,12 @@ class Sandboxes:
 
         Raises NotFound, InvalidArgument (not 1 s to a year), FailedPrecondition when it is still being created.
         """
-        _check_timeout(timeout_s)
+        check_timeout(timeout_s)
         return await self._renew(project_id, id, timeout_s, only_longer=False)
 
     async def extend_timeout(self, project_id: ProjectId, id: SandboxId, timeout_s: int | None) -> Sandbox:
         """Let it live at least `timeout_s` from now (None: for ever); never shortens. Raises as `set_timeout`."""
-        _check_timeout(timeout_s)
+        check_timeout(timeout_s)
         return await self._renew(project_id, id, timeout_s, only_longer=True)
 
     async def _renew(
@@ -279,7 +279,7 @@ class Sandboxes:
 
         async def work() -> Sandbox:
             async with live.lock:
-                sandbox = _running(live)
+                sandbox = running(live)
                 now = self._clock.now()
                 expires_at = None if timeout_s is None else now + timeout_s
                 before = sandbox.expires_at
@@ -349,7 +349,7 @@ class Sandboxes:
         Returns the sandbox and whether it was resumed. Raises as `resume`, but not for one that runs.
         """
         if not isinstance(timeout_s, Unchanged):
-            _check_timeout(timeout_s)
+            check_timeout(timeout_s)
         live = self._table.get(project_id, id)
         resumed = await self._resuming.resume(live, timeout_s, kind)
         if resumed:
@@ -386,7 +386,7 @@ class Sandboxes:
         Raises InvalidArgument, NotFound, FailedPrecondition, LimitExceeded, Capacity when there can be none at all.
         """
         if not isinstance(timeout_s, Unchanged):
-            _check_timeout(timeout_s)
+            check_timeout(timeout_s)
         return await self._forks.fork(self._table.get(project_id, id), count, timeout_s)
 
     async def rollback(self, project_id: ProjectId, id: SandboxId, snapshot: str) -> Sandbox:
@@ -427,7 +427,7 @@ class Sandboxes:
 
         async def work() -> Sandbox:
             async with live.lock:
-                sandbox = _running(live)
+                sandbox = running(live)
                 policy = change(sandbox.spec.network)
                 token = sandbox.traffic_token
                 if token is None and not policy.allow_public_traffic:
@@ -461,7 +461,7 @@ class Sandboxes:
         """The newest `limit_bytes` of the agent's log: JSON lines, untrusted. Raises NotFound, InvalidArgument."""
         if limit_bytes < 1:
             raise InvalidArgument(f"limit_bytes is {limit_bytes}; it must be at least 1")
-        _running(self._table.get(project_id, id))
+        running(self._table.get(project_id, id))
         return await self._node.logs(id, limit_bytes)
 
     def endpoint(self, sandbox_id: SandboxId, /) -> Endpoint | None:
@@ -494,14 +494,3 @@ class Sandboxes:
             except Exception:
                 log.exception("old sandboxes could not be deleted; the next try is in an hour")
             await self._clock.sleep(HOUSEKEEPING_S)
-
-
-def _running(live: Live) -> Sandbox:
-    if live.state in (SandboxState.RUNNING, SandboxState.FROZEN):
-        return live.sandbox
-    raise not_in_state(live, "must be running for this")
-
-
-def _check_timeout(timeout_s: int | None) -> None:
-    if timeout_s is not None and not 1 <= timeout_s <= MAX_TIMEOUT_S:
-        raise InvalidArgument(f"timeout_s is {timeout_s}; it must be between 1 and {MAX_TIMEOUT_S}, or none at all")

@@ -71,8 +71,7 @@ class SandboxSpec:
     def check(self) -> None:
         """Raises InvalidArgument when a value is out of its range or form, naming it."""
         self.resources.check()
-        if self.timeout_s is not None:
-            _within("timeout_s", self.timeout_s, 1, MAX_TIMEOUT_S)
+        check_timeout(self.timeout_s)
         check_envs(self.envs)
         check_metadata(self.metadata)
         self.lifecycle.check()
@@ -149,6 +148,12 @@ def _utf8_length(text: str, what: str) -> int:
         return len(text.encode("utf-8"))
     except UnicodeEncodeError:
         raise InvalidArgument(f"{what} is not valid text: it holds half of a surrogate pair") from None
+
+
+def check_timeout(timeout_s: int | None) -> None:
+    """Raises InvalidArgument when it is neither None (never) nor from 1 to `MAX_TIMEOUT_S`."""
+    if timeout_s is not None and not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidArgument(f"timeout_s is {timeout_s}; it must be between 1 and {MAX_TIMEOUT_S}, or none at all")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -46,6 +46,16 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
         await asyncio.wait(present)
 
 
+async def to_the_end(work: Coroutine[Any, Any, T], *, name: str) -> T:
+    """`work`, waited for also by a caller that is cancelled: a thread, say, cannot be stopped half way."""
+    task = spawn(work, name=name, report=False)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 Undo = Callable[[], Awaitable[None] | None]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import errno
 import io
 import json
 import os
@@ -23,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from atolld.foundation.errors import FailedPrecondition, InvalidArgument
+from atolld.foundation.errors import InvalidArgument
+from atolld.images.tarwriting import ENCODING, END, attributes, contents, entry, walk
 
 MAX_ENTRIES = 4_000_000
 MAX_DEPTH = 128
@@ -31,7 +31,6 @@ _READ_BYTES = 1 << 20
 _FIELD = "ATOLL.entry"
 _MAX_FIELD = 256 << 10
 _BLOCK = tarfile.BLOCKSIZE
-_CODING = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def pack(root: Path) -> Iterator[bytes]:
@@ -40,7 +39,7 @@ def pack(root: Path) -> Iterator[bytes]:
     Raises FailedPrecondition on a socket or a device file that is no whiteout, OSError.
     """
     seen: dict[tuple[int, int], str] = {}
-    for name, path in _walk(root):
+    for name, path in walk(root):
         status = path.lstat()
         info = _describe(name, path, status)
         if info.isreg() and status.st_nlink > 1:
@@ -48,58 +47,18 @@ def pack(root: Path) -> Iterator[bytes]:
             if first != name:
                 info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
                 info.pax_headers = {}
-        yield info.tobuf(tarfile.PAX_FORMAT, **_CODING)
+        yield info.tobuf(tarfile.PAX_FORMAT, **ENCODING)
         if info.isreg():
-            yield from _contents(path, info.size)
-    yield bytes(2 * _BLOCK)
-
-
-def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    """Every path below `root` and `root` itself (as `.`), in order of names, a directory before what is in it."""
-    stack = [(".", root)]
-    while stack:
-        name, path = stack.pop()
-        yield name, path
-        if path.is_dir() and not path.is_symlink():
-            inside = sorted(os.listdir(path), key=os.fsencode, reverse=True)
-            stack += [(one if name == "." else f"{name}/{one}", path / one) for one in inside]
+            yield from contents(path, info.size)
+    yield END
 
 
 def _describe(name: str, path: Path, status: os.stat_result) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.mode, info.uid, info.gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
-    info.mtime = status.st_mtime_ns // 10**9
-    kind = stat.S_IFMT(status.st_mode)
-    if kind == stat.S_IFREG:
-        info.type, info.size = tarfile.REGTYPE, status.st_size
-    elif kind == stat.S_IFDIR:
-        info.type = tarfile.DIRTYPE
-    elif kind == stat.S_IFLNK:
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
-    elif kind == stat.S_IFIFO:
-        info.type = tarfile.FIFOTYPE
-    elif kind == stat.S_IFCHR and status.st_rdev == 0:
-        info.type = tarfile.CHRTYPE
-    else:
-        raise FailedPrecondition(f"the template's {name!r} is a device or socket, which no archive takes")
-    xattrs = {
-        key: base64.b64encode(os.getxattr(path, key, follow_symlinks=False)).decode("ascii")
-        for key in sorted(os.listxattr(path, follow_symlinks=False))
-    }
+    whiteout = {stat.S_IFCHR: tarfile.CHRTYPE} if status.st_rdev == 0 else None
+    info = entry(name, path, status, whiteout)
+    xattrs = {key: base64.b64encode(value).decode("ascii") for key, value in attributes(path).items()}
     info.pax_headers = {_FIELD: json.dumps({"mtime_ns": status.st_mtime_ns, "xattrs": xattrs}, sort_keys=True)}
     return info
-
-
-def _contents(path: Path, size: int) -> Iterator[bytes]:
-    left = size
-    with path.open("rb", buffering=0) as file:
-        while left:
-            data = file.read(min(_READ_BYTES, left))
-            if not data:
-                raise OSError(errno.EIO, f"{path} became shorter while it was read")
-            left -= len(data)
-            yield data
-    yield bytes(-size % _BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +93,7 @@ class _Unpacking:
         self._names: set[str] = set()
 
     def run(self, file: IO[bytes]) -> None:
-        with tarfile.open(fileobj=file, mode="r|", **_CODING) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=file, mode="r|", **ENCODING) as tar:  # type: ignore[call-overload]
             for info in tar:
                 # tarfile keeps every member it has seen, which for a large layer is a lot.
                 tar.members = []

@@ -8,14 +8,14 @@ and is compared with the manifest before any of it is used; only then it gets it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from atolld.core.snapshot import Saved, SaveKind
-from atolld.foundation.aio import CleanupStack, spawn
+from atolld.foundation.aio import CleanupStack, to_the_end
 from atolld.foundation.errors import Capacity, FailedPrecondition
 from atolld.foundation.ids import SnapshotId
 from atolld.foundation.units import format_bytes
@@ -63,7 +63,7 @@ class SaveArchives:
         yield head
         for body in bodies:
             pieces = deflated(body)
-            while batch := await _to_the_end(asyncio.to_thread(_take, pieces)):
+            while batch := await to_the_end(asyncio.to_thread(_take, pieces), name="archive"):
                 yield batch
 
     async def read(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
@@ -119,7 +119,7 @@ class SaveArchives:
     ) -> Saved:
         async with CleanupStack() as undo:
             undo.push("save", lambda: asyncio.to_thread(self.saves.abandon, save_id))
-            part = (await _to_the_end(asyncio.to_thread(self.saves.begin, save_id))).parent
+            part = (await to_the_end(asyncio.to_thread(self.saves.begin, save_id), name="archive")).parent
             with no_room("the archive"):
                 tars: dict[int, Path] = {}
                 for number, (layer, digest) in enumerate(zip(manifest.layers, found, strict=True)):
@@ -147,12 +147,14 @@ class SaveArchives:
                     # Not there when it was looked for; an import beside this one may have brought it.
                     digest = await asyncio.to_thread(self.layers.find, manifest.layers[number])
                     if digest is None:
-                        digest = await _to_the_end(asyncio.to_thread(self.layers.add, manifest.layers[number], tar))
+                        digest = await to_the_end(
+                            asyncio.to_thread(self.layers.add, manifest.layers[number], tar), name="archive"
+                        )
                         added.append(digest)
                     found[number] = digest
                     await asyncio.to_thread(tar.unlink)
                 roots = tuple(self.layers.root(digest) for digest in found if digest is not None)
-                return await _to_the_end(
+                return await to_the_end(
                     asyncio.to_thread(
                         lambda: self.saves.finish(
                             save_id,
@@ -163,10 +165,11 @@ class SaveArchives:
                             stopped_s=manifest.stopped_s,
                             cpu_flags=manifest.cpu_flags,
                         )
-                    )
+                    ),
+                    name="archive",
                 )
             except BaseException:
-                await _to_the_end(asyncio.to_thread(self._forget, save_id, added))
+                await to_the_end(asyncio.to_thread(self._forget, save_id, added), name="archive")
                 raise
 
     def _forget(self, save_id: SnapshotId, added: list[str]) -> None:
@@ -226,15 +229,5 @@ async def _receive_disk(reader: ArchiveReader, disk: DiskBody, path: Path) -> No
 async def _receive(reader: ArchiveReader, inflater: Inflater) -> None:
     async with aclosing(reader.body()) as pieces:
         async for piece in pieces:
-            await _to_the_end(asyncio.to_thread(inflater.feed, piece))
+            await to_the_end(asyncio.to_thread(inflater.feed, piece), name="archive")
     inflater.finish()
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """`work`, waited for also by a caller that is cancelled: a thread cannot be stopped half way."""
-    task = spawn(work, name="archive", report=False)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

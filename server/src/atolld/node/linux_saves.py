@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
-from atolld.foundation.aio import spawn
+from atolld.foundation.aio import to_the_end
 from atolld.foundation.crash import crash_point
 from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound
 from atolld.foundation.ids import SnapshotId
@@ -64,7 +64,7 @@ class LinuxSaves:
     async def save_disk(self, prepared: Prepared, save_id: SnapshotId) -> None:
         """See `Machine.save_disk`."""
         with self._no_room(prepared):
-            await _to_the_end(self._clone_disk(prepared, save_id))
+            await to_the_end(self._clone_disk(prepared, save_id), name="save")
 
     async def finish_save(
         self,
@@ -179,14 +179,4 @@ class LinuxSaves:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    return await _to_the_end(asyncio.to_thread(work))
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """`work`, waited for also by a caller that is cancelled: a thread cannot be stopped half way."""
-    task = spawn(work, name="save", report=False)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    return await to_the_end(asyncio.to_thread(work), name="save")

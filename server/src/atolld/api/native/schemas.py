@@ -14,14 +14,12 @@ from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
 from atolld.core.policy import LifecyclePolicy, OnIdle, OnTimeout
 from atolld.core.project import ApiKey, Project, ProjectLimits
-from atolld.core.sandbox import Resources, Sandbox, SandboxSpec
+from atolld.core.sandbox import MAX_TIMEOUT_S, Resources, Sandbox, SandboxSpec
 from atolld.foundation.clock import rfc3339
 from atolld.foundation.ids import parse_name
 from atolld.node.interface import NodeCapacity, Usage
 
 T = TypeVar("T")
-
-MAX_TIMEOUT_S = 365 * 24 * 3600
 
 Strict = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
