@@ -266,11 +266,12 @@ def test_lists_and_limits(real_config: Config) -> None:
     assert made[0].info().metadata == {"of": "this test"}
     for sandbox in made:
         sandbox.kill()
-    for wrong in ({"cpu": -1}, {"memory_mib": 10**9}, {"timeout_s": 0}, {"template": "no/such"}, {"envs": {"1": "x"}}):
+    for wrong in ({"cpu": -1}, {"memory_mib": 10**9}, {"timeout_s": 0}, {"template": "no such"}, {"envs": {"1": "x"}}):
         with pytest.raises(InvalidArgument):
             Sandbox.create(runtime="fake", config=real_config, **wrong)
-    with pytest.raises(NotFound):
-        Sandbox.create(runtime="fake", template="nothing", config=real_config)
+    for missing in ("nothing", "no/such"):
+        with pytest.raises(NotFound):
+            Sandbox.create(runtime="fake", template=missing, config=real_config)
     with pytest.raises(NotFound):
         Sandbox.create(runtime="nothing", config=real_config)
 

@@ -8,7 +8,7 @@ from atolld.control.templates import Template, Templates, TemplateSource
 from atolld.control.testing import SPEC, FakeTemplate, FakeTemplates, World
 from atolld.core.defaults import GuestDefaults
 from atolld.core.snapshot import SaveKind
-from atolld.foundation.errors import InvalidArgument, NotFound
+from atolld.foundation.errors import InvalidArgument, NotFound, Unimplemented
 from atolld.foundation.ids import ProjectId, TemplateId
 from atolld.images.templates import TemplateStore
 
@@ -49,6 +49,17 @@ async def test_an_image_is_found_where_no_template_is() -> None:
         await templates.get(project, "x")
     with pytest.raises(NotFound, match="there is no template 'A b'$"):
         await templates.get(project, "A b")
+
+
+async def test_a_node_without_images_has_templates() -> None:
+    class NoImages:
+        async def get(self, project_id: ProjectId, name: str) -> Template:
+            raise Unimplemented("no images on this node")
+
+    templates, project = Templates(FakeTemplates(), NoImages()), ProjectId("p")
+    assert (await templates.get(project, "base")).id == "t-base"
+    with pytest.raises(NotFound, match="there is no template 'x'"):
+        await templates.get(project, "x")
 
 
 async def test_a_sandbox_is_used_as_its_image_wants(world: World) -> None:

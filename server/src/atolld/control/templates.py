@@ -8,7 +8,7 @@ from typing import Protocol
 
 from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import Resources
-from atolld.foundation.errors import InvalidArgument, NotFound
+from atolld.foundation.errors import InvalidArgument, NotFound, Unimplemented
 from atolld.foundation.ids import ProjectId, TemplateId
 
 
@@ -53,7 +53,8 @@ class ImageSource(Protocol):
     """Images that can be used as templates; `atolld.control.images.Images` is one."""
 
     async def get(self, project_id: ProjectId, name: str) -> Template:
-        """Raises InvalidArgument when `name` is no reference, NotFound when the project has not pulled it."""
+        """Raises InvalidArgument when `name` is no reference, NotFound when the project has not pulled it,
+        Unimplemented when the node has no images."""
         ...
 
 
@@ -83,5 +84,5 @@ class Templates:
             return await self._images.get(project_id, name)
         except NotFound as error:
             raise NotFound(f"there is no template {name!r}, and {error.message}") from None
-        except InvalidArgument:
+        except (InvalidArgument, Unimplemented):
             raise missing from None
