@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+import uuid
 from typing import Any
 
 from e2e.e2b.runners.harness import AbsentError, Run, check, go
@@ -76,13 +77,15 @@ async def pause_and_connect(run: Run) -> None:
 
 @check("Sandbox.pause", "Sandbox.list", "Sandbox.kill", "Sandbox.get_metrics")
 async def a_paused_one_from_outside(run: Run) -> None:
-    sb = await run.create(metadata={"paused": "from outside"})
-    running = await run.create(metadata={"paused": "from outside"})
+    # Its own mark: several clients are tried against one project at once.
+    mark = {"mark": uuid.uuid4().hex}
+    sb = await run.create(metadata=mark)
+    running = await run.create(metadata=mark)
     await go(run.Sandbox.pause(sb.sandbox_id))
 
     async def listed(*names: str) -> list[str]:
         states = [getattr(run.e2b.SandboxState, name) for name in names]
-        query = run.e2b.SandboxQuery(metadata={"paused": "from outside"}, **({"state": states} if states else {}))
+        query = run.e2b.SandboxQuery(metadata=mark, **({"state": states} if states else {}))
         return [item.sandbox_id for item in await go(run.Sandbox.list(query=query).next_items())]
 
     assert await listed("PAUSED") == [sb.sandbox_id]
