@@ -21,6 +21,7 @@ EventId = NewType("EventId", str)
 RequestId = NewType("RequestId", str)
 SnapshotId = NewType("SnapshotId", str)
 PoolId = NewType("PoolId", str)
+BuildId = NewType("BuildId", str)
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID = re.compile(r"[a-z][0-9a-z]{19}")
@@ -44,6 +45,16 @@ def new_snapshot_id() -> SnapshotId:
 def new_pool_id() -> PoolId:
     """A new random id of a warm pool, always starting with `p`."""
     return PoolId("p" + _random(19))
+
+
+def new_template_id() -> TemplateId:
+    """A new random id of a template that a project owns, always starting with `t`."""
+    return TemplateId("t" + _random(19))
+
+
+def new_build_id() -> BuildId:
+    """A new random id of a build (a UUID, the form vendors' clients expect)."""
+    return BuildId(str(uuid.uuid4()))
 
 
 def new_project_id() -> ProjectId:

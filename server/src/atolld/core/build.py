@@ -1,0 +1,223 @@
+"""What is built: stages of steps over a base, and what comes out. Dockerfiles and step lists become the same plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from atolld.core.defaults import GuestDefaults
+from atolld.core.sandbox import Resources
+
+MAX_STAGES = 64
+MAX_STEPS = 500
+DEFAULT_SHELL = ("/bin/sh", "-c")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a step stands in what the user wrote. `number`: counted from 1 over all steps, as shown. `line`: of the
+    Dockerfile, counted from 1; 0 when there is none. `text`: as shown in logs, without secrets."""
+
+    number: int
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMount:
+    """A secret that one step may read: a file at `target` in memory, or the variable `env`, never part of a layer.
+
+    `id`: what the caller gives its value under. `required`: refuse the step when it was not given.
+    """
+
+    id: str
+    target: str | None = None
+    env: str | None = None
+    required: bool = False
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o400
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command in a sandbox. `argv`: whole, with its shell. `envs`: build arguments, seen by this step only.
+    `user` None: the one of the last `User`. `stdin`: a heredoc's text. `network` False: without any."""
+
+    where: Where
+    argv: tuple[str, ...]
+    envs: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    secrets: tuple[SecretMount, ...] = ()
+    stdin: str | None = None
+    network: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Files into the image.
+
+    `sources`: patterns below the origin's root. `origin`: the name of files that the caller uploaded (a digest, see
+    `ContextStore`), or `stage:<index>`. `inline`: file name to contents (heredocs), instead of an origin. `destination`
+    as written: with a `/` at its end it is a directory; relative to the working directory. `owner`: `user[:group]`,
+    None: root. `mode` None: as it was. `unpack`: archives among the sources are unpacked (ADD). `parents`: sources keep
+    their directories. `exclude`: patterns of what is left out.
+    """
+
+    where: Where
+    sources: tuple[str, ...]
+    destination: str
+    origin: str | None = None
+    inline: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
+    mode: int | None = None
+    unpack: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """Variables of every later step and of the sandboxes."""
+
+    where: Where
+    envs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir:
+    """The directory of later steps and of the sandboxes; made when it is missing. Relative to the one before."""
+
+    where: Where
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who runs later steps, and commands in the sandboxes: `user[:group]`, names or numbers."""
+
+    where: Where
+    user: str
+
+
+Step = Run | Copy | Env | Workdir | User
+
+
+class BaseKind(StrEnum):
+    """What a stage starts from. TEMPLATE: by name, of the machine or the project. IMAGE: by reference, pulled when it
+    is not there. STAGE: an earlier one, by its index as text. SCRATCH: nothing."""
+
+    TEMPLATE = "template"
+    IMAGE = "image"
+    STAGE = "stage"
+    SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """`name`: see `BaseKind`; empty for SCRATCH."""
+
+    kind: BaseKind
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage; `name` empty when it has none."""
+
+    base: Base
+    steps: tuple[Step, ...] = ()
+    name: str = ""
+    where: Where = field(default_factory=lambda: Where(0, 0, "FROM"))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image says of itself and Atoll does not run. `healthcheck`: Docker's JSON of it."""
+
+    cmd: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    healthcheck: Mapping[str, object] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    exposed: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str | None = None
+    shell: tuple[str, ...] = DEFAULT_SHELL
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One build: stages in order, the last of which is what comes out; stages that it does not need are left out.
+
+    `start_command` is run at the end (by `/bin/bash -l -c`, or sh where there is no bash), and `ready_command` again
+    and again until it ends with 0; then the memory is saved, and sandboxes go on from it. Both None: sandboxes boot.
+    `force`: nothing is taken from the cache.
+    """
+
+    stages: tuple[Stage, ...]
+    config: ImageConfig = field(default_factory=ImageConfig)
+    start_command: str | None = None
+    ready_command: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build made. `layers`: digests in the layer store, lowest first. `size_bytes`: of them on disk."""
+
+    layers: tuple[str, ...]
+    defaults: GuestDefaults
+    config: ImageConfig
+    size_bytes: int
+
+
+class BuildState(StrEnum):
+    """WAITING: asked for, its plan has not come yet. BUILDING. READY: sandboxes can be made of it. FAILED, with its
+    reason; also when it was cancelled or the daemon ended."""
+
+    WAITING = "waiting"
+    BUILDING = "building"
+    READY = "ready"
+    FAILED = "failed"
+
+
+BUILD_TRANSITIONS = frozenset(
+    {
+        (BuildState.WAITING, BuildState.BUILDING),
+        (BuildState.WAITING, BuildState.FAILED),
+        (BuildState.BUILDING, BuildState.READY),
+        (BuildState.BUILDING, BuildState.FAILED),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a build failed. `step`: its number as text, `base` or `finalize`; None when no step did. `exit_code` of its
+    command, `last_lines` of its output."""
+
+    message: str
+    step: str | None = None
+    exit_code: int | None = None
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of a build's log. `at`: Unix seconds. `level`: debug, info, warn or error. `step` as in `Failure`."""
+
+    at: float
+    level: str
+    message: str
+    step: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSpec:
+    """How it is built and what sandboxes get: `runtime` runs the steps, `resources` bound them and every sandbox."""
+
+    runtime: str = "gvisor"
+    resources: Resources = field(default_factory=Resources)
