@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atolld.core.build import Built, BuildSpec, BuildState, Failure
-from atolld.core.snapshot import DEFAULT_TAG
+from atolld.core.build import BuildSpec, BuildState, Built, Failure
 from atolld.foundation.ids import BuildId, ProjectId, SnapshotId, TemplateId
-
-__all__ = ["DEFAULT_TAG", "Build", "Tag", "TemplateRecord"]
 
 
 @dataclass(frozen=True, slots=True)
