@@ -27,8 +27,8 @@ Told = Callable[[str], None]
 
 
 class BuildMachine(Protocol):
-    """`atolld.images.buildmachine.BuildMachine` is one. Layers are named by digests that the caller computes of all that
-    they depend on; making one that is there already is success and does nothing."""
+    """`atolld.images.buildmachine.BuildMachine` is one. Layers are named by digests that the caller computes of all
+    that they depend on; making one that is there already is success and does nothing."""
 
     async def base(
         self, project_id: ProjectId, base: Base, credentials: Credentials | None, refresh: bool, told: Told
@@ -52,7 +52,7 @@ class BuildMachine(Protocol):
         ...
 
     def pin(self, owner: str, digests: tuple[str, ...]) -> None:
-        """Keep these layers until `unpin(owner)`; `owner` is an id of this instance. Raises NotFound when one is gone."""
+        """Keep these layers until `unpin(owner)`; `owner`: an id of this instance. Raises NotFound when one is gone."""
         ...
 
     def unpin(self, owner: str) -> None:
