@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import Resources
@@ -125,16 +126,6 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage; `name` empty when it has none."""
-
-    base: Base
-    steps: tuple[Step, ...] = ()
-    name: str = ""
-    where: Where = field(default_factory=lambda: Where(0, 0, "FROM"))
-
-
-@dataclass(frozen=True, slots=True)
 class ImageConfig:
     """What an image says of itself and Atoll does not run. `healthcheck`: Docker's JSON of it."""
 
@@ -148,13 +139,42 @@ class ImageConfig:
     shell: tuple[str, ...] = DEFAULT_SHELL
 
 
+class Binding(Protocol):
+    """What a stage does, of which parts depend on its base: a Dockerfile's `ENV PATH=/opt/bin:$PATH`."""
+
+    def __call__(self, envs: Mapping[str, str], config: ImageConfig) -> tuple[tuple[Step, ...], ImageConfig]:
+        """Its steps, and the config after them. `envs`, `config`: of the base, be it an image, a template or a stage.
+
+        As many steps as `Stage.steps` has, in the same order and of the same kinds, with the same origins. Raises
+        InvalidArgument: a variable that must be set is not.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage; `name` empty when it has none. `steps` are as they are over a base without variables; those to be run
+    are told by `bound` once the base is there."""
+
+    base: Base
+    steps: tuple[Step, ...] = ()
+    name: str = ""
+    where: Where = field(default_factory=lambda: Where(0, 0, "FROM"))
+    binding: Binding | None = None
+
+    def bound(self, envs: Mapping[str, str], config: ImageConfig) -> tuple[tuple[Step, ...], ImageConfig]:
+        """See `Binding`; without one, `steps` and `config` as they are."""
+        return (self.steps, config) if self.binding is None else self.binding(envs, config)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One build: stages in order, the last of which is what comes out; stages that it does not need are left out.
 
     `start_command` is run at the end (by `/bin/bash -l -c`, or sh where there is no bash), and `ready_command` again
     and again until it ends with 0; then the memory is saved, and sandboxes go on from it. Both None: sandboxes boot.
-    `force`: nothing is taken from the cache.
+    `force`: nothing is taken from the cache. `config`: of what comes out, over a base that has none; stages with a
+    binding tell the whole of it.
     """
 
     stages: tuple[Stage, ...]
