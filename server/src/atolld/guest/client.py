@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 
 from atolld.foundation.clock import rfc3339
 from atolld.foundation.errors import GuestUnreachable
-from atolld.guest.http import GuestResponse, exchange
+from atolld.guest.http import AGENT_PORT, GuestResponse, dial, exchange
 
-AGENT_PORT = 49983
-
-# The first SYN into a gVisor sandbox can be lost, and TCP's own retry comes only after a second: so several short
-# attempts of our own. Between attempts the agent is usually a few milliseconds from listening.
-CONNECT_TIMEOUTS_S = (0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
-RETRY_PAUSE_S = 0.002
 CALL_TIMEOUT_S = 10.0
 
 
@@ -66,7 +60,7 @@ class GuestClient:
         """
         try:
             async with asyncio.timeout(deadline_s):
-                reader, writer = await self._connect_until_open()
+                reader, writer = await dial(self._address, self._port)
                 try:
                     headers = self._headers() | {"content-type": "application/json"}
                     answer = await exchange(reader, writer, "POST", "/init", headers, init.to_json())
@@ -123,7 +117,7 @@ class GuestClient:
     async def _call(self, method: str, path: str, timeout_s: float) -> GuestResponse:
         try:
             async with asyncio.timeout(timeout_s):
-                reader, writer = await self._connect_until_open()
+                reader, writer = await dial(self._address, self._port)
                 try:
                     return await exchange(reader, writer, method, path, self._headers())
                 finally:
@@ -135,16 +129,3 @@ class GuestClient:
 
     def _headers(self) -> dict[str, str]:
         return {"x-access-token": self._token} if self._token is not None else {}
-
-    async def _connect_until_open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        attempt = 0
-        while True:
-            limit_s = CONNECT_TIMEOUTS_S[min(attempt, len(CONNECT_TIMEOUTS_S) - 1)]
-            try:
-                async with asyncio.timeout(limit_s):
-                    return await asyncio.open_connection(self._address, self._port)
-            except TimeoutError:
-                attempt += 1
-            except OSError:
-                # Refused or unreachable: the agent is not listening yet; the caller's deadline ends this.
-                await asyncio.sleep(RETRY_PAUSE_S)

@@ -14,6 +14,12 @@ import h11
 
 from atolld.foundation.errors import GuestUnreachable
 
+AGENT_PORT = 49983
+
+# The first SYN into a gVisor sandbox can be lost, and TCP's own retry comes only after a second: so several short
+# attempts of our own. Between attempts the agent is usually a few milliseconds from listening.
+CONNECT_TIMEOUTS_S = (0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+RETRY_PAUSE_S = 0.002
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024
@@ -25,6 +31,26 @@ class GuestResponse:
 
     status: int
     body: bytes
+
+
+async def dial(address: str, port: int = AGENT_PORT) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to an agent, tried again until it listens: the caller bounds the time.
+
+    `address` may end in `:<port>`, which then counts.
+    """
+    address, _, own_port = address.partition(":")
+    port = int(own_port) if own_port else port
+    attempt = 0
+    while True:
+        limit_s = CONNECT_TIMEOUTS_S[min(attempt, len(CONNECT_TIMEOUTS_S) - 1)]
+        try:
+            async with asyncio.timeout(limit_s):
+                return await asyncio.open_connection(address, port)
+        except TimeoutError:
+            attempt += 1
+        except OSError:
+            # Refused or unreachable: the agent is not listening yet; the caller's deadline ends this.
+            await asyncio.sleep(RETRY_PAUSE_S)
 
 
 async def exchange(
