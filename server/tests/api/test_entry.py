@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from atolld.api import entry
-from atolld.api.dialects import Dialect, Message, Receive, Scope, Send
+from atolld.api.dialects import MAX_BODY_BYTES, Dialect, Message, Receive, Scope, Send
 from atolld.api.entry import Entry, current_request
 from atolld.control.testing import until
 
@@ -15,7 +15,7 @@ from .conftest import Api
 JSON = {"content-type": "application/json"}
 
 
-@pytest.mark.parametrize("size", [entry.MAX_BODY_BYTES + 1, 200 * 1024])
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 200 * 1024])
 async def test_a_large_body_is_refused_by_its_length(api: Api, size: int) -> None:
     got = await api.error("POST", "/v1/sandboxes", content=b"x" * size, headers=JSON)
     assert got == (413, "invalid_argument", "the request's body has more than 65536 bytes")
@@ -30,7 +30,7 @@ async def test_a_large_body_without_a_length_is_refused_too(api: Api) -> None:
 
 
 async def test_a_body_of_exactly_the_limit_is_read(api: Api) -> None:
-    body = b'{"template": "nope"}'.ljust(entry.MAX_BODY_BYTES)
+    body = b'{"template": "nope"}'.ljust(MAX_BODY_BYTES)
     assert (await api.error("POST", "/v1/sandboxes", content=body, headers=JSON))[:2] == (404, "not_found")
 
 

@@ -13,12 +13,15 @@ from atolld.api.errors import Renderer, render, render_e2b
 from atolld.api.native.archives import is_stream
 from atolld.api.native.images import PULL_PATH, is_image_stream
 from atolld.api.services import Services
+from atolld.foundation.units import KIB
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+MAX_BODY_BYTES = 64 * KIB
 
 _NATIVE_PATHS = frozenset(("/health", "/metrics", "/v1"))
 
@@ -31,13 +34,14 @@ def _is_stream(method: str, path: str) -> bool:
 class Dialect:
     """One API. `creates`: paths whose POST makes a sandbox that nobody knows of when the client goes away.
     `is_stream(method, path)`: requests whose bodies are not read ahead, however long they are. `endless`: paths whose
-    POST is answered over a long time, until its client goes away."""
+    POST is answered over a long time, until its client goes away. `max_body_bytes(method, path)`: of those that are."""
 
     app: App
     render: Renderer = render
     creates: frozenset[str] = frozenset()
     is_stream: Callable[[str, str], bool] = lambda method, path: False
     endless: frozenset[str] = frozenset()
+    max_body_bytes: Callable[[str, str], int] = lambda method, path: MAX_BODY_BYTES
 
 
 class Dialects:

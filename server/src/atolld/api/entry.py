@@ -8,19 +8,17 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
-from atolld.api.dialects import App, Dialect, Message, Receive, Scope, Send
+from atolld.api.dialects import MAX_BODY_BYTES, App, Dialect, Message, Receive, Scope, Send
 from atolld.api.errors import Renderer, internal
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.errors import AtollError, DeadlineExceeded, InvalidArgument, Unavailable
 from atolld.foundation.ids import new_request_id
-from atolld.foundation.units import KIB
 
 log = logging.getLogger("atolld.api")
 
 DataPlane = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 IsDataPlane = Callable[[bytes, list[tuple[bytes, bytes]]], bool]
 
-MAX_BODY_BYTES = 64 * KIB
 BODY_TIMEOUT_S = 20.0
 
 current_request: ContextVar[str | None] = ContextVar("atolld_request_id", default=None)
@@ -58,8 +56,8 @@ class Entry:
     """The outermost ASGI application.
 
     Requests for which `is_data_plane(path, headers)` is true go to `data_plane` at once, unread; all others to the
-    dialect of their path, with their body read whole: at most 64 KiB, within 20 s. What a dialect calls a stream
-    is left to its handler. `observe(route, status, seconds)` is told of every answer of the API.
+    dialect of their path, with their body read whole: at most 64 KiB or what the dialect says, within 20 s. What a
+    dialect calls a stream is left to its handler. `observe(route, status, seconds)` is told of every answer of the API.
     """
 
     def __init__(
@@ -113,7 +111,7 @@ async def _serve(dialect: Dialect, scope: Scope, receive: Receive, send: Send) -
     if dialect.is_stream(scope["method"], scope["path"]):
         await dialect.app(scope, receive, send)
         return
-    body = await read_body(scope, receive)
+    body = await read_body(scope, receive, dialect.max_body_bytes(scope["method"], scope["path"]))
     if scope["method"] == "POST" and scope["path"] in dialect.creates:
         await _while_wanted(dialect.app, scope, body, receive, send)
     elif scope["method"] == "POST" and scope["path"] in dialect.endless:
@@ -136,14 +134,14 @@ async def _while_wanted(app: App, scope: Scope, body: bytes, receive: Receive, s
         await cancel_and_wait(*(task for task in (work, gone) if not task.done()))
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
     """The whole body of a request.
 
-    Raises InvalidArgument over 64 KiB (with the detail `limit_bytes`), DeadlineExceeded after 20 s.
+    Raises InvalidArgument over `limit` bytes (with the detail `limit_bytes`), DeadlineExceeded after 20 s.
     """
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
-            raise _too_large()
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
     parts: list[bytes] = []
     size = 0
     try:
@@ -154,8 +152,8 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
                     raise _ClientGone
                 part = message.get("body", b"")
                 size += len(part)
-                if size > MAX_BODY_BYTES:
-                    raise _too_large()
+                if size > limit:
+                    raise _too_large(limit)
                 parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)
@@ -168,8 +166,8 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _too_large() -> InvalidArgument:
-    return InvalidArgument(f"the request's body has more than {MAX_BODY_BYTES} bytes", limit_bytes=MAX_BODY_BYTES)
+def _too_large(limit: int) -> InvalidArgument:
+    return InvalidArgument(f"the request's body has more than {limit} bytes", limit_bytes=limit)
 
 
 def _replay(body: bytes, then: Receive | None = None) -> Receive:

@@ -18,11 +18,18 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 @dataclass(frozen=True, slots=True)
 class Where:
     """Where a step stands in what the user wrote. `number`: counted from 1 over all steps, as shown. `line`: of the
-    Dockerfile, counted from 1; 0 when there is none. `text`: as shown in logs, without secrets."""
+    Dockerfile, counted from 1; 0 when there is none. `text`: as shown in logs, without secrets. `phase`: `base` or
+    `finalize` for what is done before and after the user's steps, which then has the number 0."""
 
     number: int
     line: int
     text: str
+    phase: str = ""
+
+    @property
+    def step(self) -> str:
+        """How failures and logs name it, see `Failure.step`."""
+        return self.phase or str(self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +97,11 @@ class Env:
 
 @dataclass(frozen=True, slots=True)
 class Workdir:
-    """The directory of later steps and of the sandboxes; made when it is missing. Relative to the one before."""
+    """The directory of later steps and of the sandboxes; made when it is missing. Relative to the one before. None: as
+    if none had ever been set, so that steps begin in `/`, and commands in the sandboxes in their user's home."""
 
     where: Where
-    path: str
+    path: str | None
 
 
 @dataclass(frozen=True, slots=True)
