@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from atolld.host import mounts, syscalls
-from atolld.images.layers import LayerStore, disk_usage, remove_tree
+from atolld.images.layers import USE_S, LayerStore, disk_usage, remove_tree
 
 DIGEST = "ab" * 32
 OTHER = "cd" * 32
@@ -46,10 +49,77 @@ def test_leftovers_of_killed_builds_go_and_layers_stay(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
     assert store.remove_leftovers() == 0
     store.commit(_built(store, "kept"), DIGEST, {})
-    _built(store, "killed")
-    _built(store, "killed too")
+    for name in (".building-killed", ".building-killed-too"):
+        (store.directory / name / "root/dir").mkdir(parents=True)
     assert store.remove_leftovers() == 2
     assert os.listdir(store.directory) == [DIGEST]
+
+
+def test_what_somebody_builds_now_is_no_leftover(tmp_path: Path) -> None:
+    store, other = LayerStore(tmp_path), LayerStore(tmp_path)
+    building = _built(store, "x")
+    assert other.remove_leftovers() == 0
+    assert other.get(DIGEST) is None
+    assert store.commit(building, DIGEST, {}).root.joinpath("file").read_text() == "x"
+    store.abandon(_built(store, "y"))
+    assert os.listdir(store.directory) == [DIGEST]
+
+
+def test_leftovers_of_a_killed_process_are_nobodys(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib; from atolld.images.layers import LayerStore; "
+        f"LayerStore(pathlib.Path({str(tmp_path)!r})).begin(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    store = LayerStore(tmp_path)
+    assert len(os.listdir(store.directory)) == 1
+    assert store.remove_leftovers() == 1
+    assert os.listdir(store.directory) == []
+
+
+def test_builders_of_one_digest_at_once_and_one_who_cleans(tmp_path: Path) -> None:
+    """Whoever commits finds a whole layer, however it is raced."""
+
+    def build(number: int) -> str:
+        store = LayerStore(tmp_path)
+        layer = store.commit(_built(store, str(number)), DIGEST, {}, used_at=1000.0)
+        return (layer.root / "file").read_text()
+
+    def clean(_: int) -> None:
+        store = LayerStore(tmp_path)
+        store.remove_leftovers()
+        store.drop(DIGEST, 1000.0)
+
+    with ThreadPoolExecutor(12) as pool:
+        cleaned = [pool.submit(clean, number) for number in range(40)]
+        built = [pool.submit(build, number) for number in range(40)]
+        texts = {one.result() for one in built}
+        for one in cleaned:
+            one.result()
+    assert len(texts) == 1
+    assert os.listdir(tmp_path / "layers") == [DIGEST]
+
+
+def test_a_layer_that_was_asked_for_is_not_dropped_for_an_hour(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    assert store.use(DIGEST, 5000.0) is None
+    store.commit(_built(store, "x"), DIGEST, {})
+    used = store.use(DIGEST, 5000.0)
+    assert used is not None and used.digest == DIGEST
+    assert not store.drop(DIGEST, 5000.0 + USE_S - 1)
+    assert store.drop(DIGEST, 5000.0 + USE_S)
+    assert not store.drop(DIGEST, 9e9)
+
+
+def test_a_pinned_layer_is_not_dropped(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    layer = store.commit(_built(store, "x"), DIGEST, {})
+    pin = layer.root.parent / "pins" / "atoll.some"
+    pin.parent.mkdir()
+    pin.touch()
+    assert not store.drop(DIGEST, 9e9)
+    pin.unlink()
+    assert store.drop(DIGEST, 9e9)
 
 
 def test_remove_is_idempotent_and_takes_digests_only(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 from atolld.foundation.aio import spawn
 from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import InvalidArgument
-from atolld.host.templatelayers import is_pinned
 from atolld.images.decompress import open_layer
 from atolld.images.imagestore import ImageStore
 from atolld.images.layers import Layer, LayerStore
@@ -81,7 +80,7 @@ class ImageLayers:
             return await _to_the_end(work, stop), True
 
     def _unpack(self, id: LayerId, blob: Path, below: Sequence[Layer], stop: threading.Event) -> Layer:
-        # Of a daemon that was killed: nobody else is at work while the lock is held.
+        # Of a daemon that was killed.
         self._store.remove_leftovers()
         building = self._store.begin()
         # What is set-user-id in it would be so for every user of the host who could reach it.
@@ -107,8 +106,8 @@ class ImageLayers:
     def _drop(self, digests: Collection[str]) -> None:
         kept = self._images.layer_digests() | self._store.layers_in_use()
         for digest in digests:
-            if digest not in kept and not is_pinned(self._store.directory / digest):
-                self._store.remove(digest)
+            if digest not in kept:
+                self._store.drop(digest, self._clock.now())
 
 
 async def _to_the_end(work: Coroutine[Any, Any, Layer], stop: threading.Event) -> Layer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -18,7 +19,6 @@ from pathlib import Path
 from atolld.foundation.errors import FailedPrecondition
 from atolld.host.archivehead import Body, LayerBody
 from atolld.host.archivestream import measure
-from atolld.host.templatelayers import is_pinned
 from atolld.images.layers import Layer, LayerStore
 from atolld.images.layertar import pack, unpack
 from atolld.images.locks import exclusive
@@ -89,8 +89,8 @@ class LayerArchives:
         """Remove those of `digests` that nothing uses. The lock is held."""
         used = self._store.layers_in_use()
         for digest in digests:
-            if digest not in used and not is_pinned(self._store.directory / digest):
-                self._store.remove(digest)
+            if digest not in used:
+                self._store.drop(digest, time.time())
 
     def _get(self, digest: str) -> Layer:
         layer = self._store.get(digest)

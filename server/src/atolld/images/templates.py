@@ -16,7 +16,6 @@ from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import FailedPrecondition, Internal, NotFound
 from atolld.foundation.ids import TemplateId, parse_name
 from atolld.foundation.units import GIB, format_bytes
-from atolld.host.templatelayers import is_pinned
 from atolld.images import scrub
 from atolld.images.blobs import Blobs
 from atolld.images.bootstrap import bootstrap
@@ -170,12 +169,10 @@ class TemplateStore:
         named = {path.parent.name for template in self.list() for path in template.layers}
         named |= ImageStore(self._cache).layer_digests()
         Blobs(self._cache).remove_all()
-        pinned = {digest for digest in self._layers.digests() if is_pinned(self._layers.directory / digest)}
-        doomed = tuple(sorted(set(self._layers.digests()) - kept - named - pinned - self._layers.layers_in_use()))
-        for digest in doomed:
-            self._layers.remove(digest)
+        unnamed = sorted(set(self._layers.digests()) - kept - named - self._layers.layers_in_use())
+        removed = tuple(digest for digest in unnamed if self._layers.drop(digest, self._clock.now()))
         self._layers.remove_leftovers()
-        return doomed
+        return removed
 
     def _current(self, recipe: Recipe) -> Template | None:
         template = self._read(BASE)

@@ -21,7 +21,9 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """A directory as layers have it."""
+
     status: os.stat_result
     xattrs: dict[str, bytes]
 
@@ -135,13 +137,21 @@ class Tree:
         self.depends = self.depends or not default
         _take_over(self.root, found)
 
-    def below(self, names: Sequence[str]) -> _Found | None:
+    def below(self, names: Sequence[str]) -> Found | None:
         """What the directory is in the layers below, merged. Raises Refused when it is a link there."""
-        for layer in self._lower:
-            found, is_last = _look(layer, names)
-            if found is not None or is_last:
-                return found
-        return None
+        return directory_in(self._lower, names)
+
+
+def directory_in(layers: Sequence[Path], names: Sequence[str]) -> Found | None:
+    """What the directory `names` is in `layers`, the topmost first; None when it is none there.
+
+    Raises Refused when a link is on the way or at its end.
+    """
+    for layer in layers:
+        found, is_last = _look(layer, names)
+        if found is not None or is_last:
+            return found
+    return None
 
 
 def status_of(name: str, parent: int) -> os.stat_result | None:
@@ -161,7 +171,7 @@ def remove(name: str, parent: int) -> None:
         os.unlink(name, dir_fd=parent)
 
 
-def _look(layer: Path, names: Sequence[str]) -> tuple[_Found | None, bool]:
+def _look(layer: Path, names: Sequence[str]) -> tuple[Found | None, bool]:
     """What `layer` has at `names`; and whether it hides the layers below it there."""
     descriptor = os.open(layer, _OPEN)
     is_last = False
@@ -180,7 +190,7 @@ def _look(layer: Path, names: Sequence[str]) -> tuple[_Found | None, bool]:
             descriptor = inner
             is_last = is_last or _xattr(descriptor, OPAQUE) == b"y"
         xattrs = {key: os.getxattr(descriptor, key) for key in os.listxattr(descriptor) if not key.startswith(_OVERLAY)}
-        return _Found(os.fstat(descriptor), xattrs), True
+        return Found(os.fstat(descriptor), xattrs), True
     finally:
         os.close(descriptor)
 
@@ -192,7 +202,7 @@ def _xattr(descriptor: int, key: str) -> bytes | None:
         return None
 
 
-def _take_over(descriptor: int, found: _Found | None) -> None:
+def _take_over(descriptor: int, found: Found | None) -> None:
     if found is None:
         os.chmod(descriptor, _DEFAULT_MODE)
         return
