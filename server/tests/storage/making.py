@@ -6,34 +6,54 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
+from atolld.core.build import BuildSpec, BuildState, Built, Failure, ImageConfig
+from atolld.core.defaults import GuestDefaults
 from atolld.core.event import Event, EventType
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
 from atolld.core.policy import LifecyclePolicy, OnTimeout
 from atolld.core.sandbox import Resources, Sandbox, SandboxSpec
 from atolld.core.snapshot import Saved, SaveKind, Snapshot, SnapshotRole, SnapshotState
+from atolld.core.template import Build, TemplateRecord
 from atolld.foundation.ids import (
+    BuildId,
     ProjectId,
     SnapshotId,
     TemplateId,
+    new_build_id,
     new_event_id,
     new_sandbox_id,
     new_snapshot_id,
+    new_template_id,
 )
 from atolld.storage.database import Database
 from atolld.storage.sandboxes import SqlSandboxes
 from atolld.storage.schema import metadata
 from atolld.storage.snapshots import SqlSnapshots
 from atolld.storage.store import Started
+from atolld.storage.templates import SqlTemplates
+from atolld.storage.templatestore import Memory
 
 S = SandboxState
 MIB = 1024 * 1024
 STARTED = Started(10.0, 310.0, "10.0.0.2", {"driver": {"version": 1}, "machine": {"slot": 7}})
 # More than 32 bits hold.
 SAVED = Saved(SaveKind.MEMORY, 5 * 1024 * MIB, 3 * MIB, "gvisor 20240729", 0.125, ("sha256:aa", "sha256:bb"))
+FAILURE = Failure("it broke \0", "3", 127, ("a", "\ud800"))
+BUILT = Built(
+    layers=("a" * 64, "b" * 64),
+    defaults=GuestDefaults("app", "/srv", {"A": 'v"\\', "É": ""}),
+    config=ImageConfig(
+        cmd=("serve", "--all"),
+        healthcheck={"Test": ["CMD", "true"], "Interval": 3},
+        labels={"k": "v"},
+        volumes=("/data",),
+    ),
+    size_bytes=5 * 1024 * MIB,
+)
 
 
-def new_sandbox(project_id: ProjectId) -> Sandbox:
+def new_sandbox(project_id: ProjectId, build_id: BuildId | None = None) -> Sandbox:
     """One of half a CPU and 256 MiB, as it is inserted."""
     spec = SandboxSpec(
         template="base",
@@ -44,7 +64,9 @@ def new_sandbox(project_id: ProjectId) -> Sandbox:
         secure=False,
         lifecycle=LifecyclePolicy(OnTimeout.PAUSE, keep_memory=False, idle_timeout_s=60, pause_after_s=600),
     )
-    return Sandbox(new_sandbox_id(), project_id, TemplateId("t1"), "base", spec, S.CREATING, 5.0, "token")
+    return Sandbox(
+        new_sandbox_id(), project_id, TemplateId("t1"), "base", spec, S.CREATING, 5.0, "token", build_id=build_id
+    )
 
 
 def new_event(sandbox: Sandbox, type: EventType = EventType.CREATED) -> Event:
@@ -75,7 +97,38 @@ def new_snapshot(
         agent_token="saved-token",
         secure=False,
         created_at=created_at,
+        build_id=sandbox.build_id,
     )
+
+
+def new_template(project_id: ProjectId, name: str = "app", *, hidden: bool = False, at: float = 1.0) -> TemplateRecord:
+    return TemplateRecord(new_template_id(), project_id, name, False, hidden, at, at)
+
+
+def new_build(template: TemplateRecord, *tags: str, at: float = 2.0) -> Build:
+    """As it is requested."""
+    spec = BuildSpec("container", Resources(0.5, 256, 1024, 99))
+    return Build(new_build_id(), template.id, template.project_id, BuildState.WAITING, spec, at, tags)
+
+
+async def build_up(
+    database: Database,
+    template: TemplateRecord,
+    *tags: str,
+    state: BuildState = BuildState.READY,
+    at: float = 2.0,
+    memory: SnapshotId | None = None,
+) -> Build:
+    """A build of the template (made when it is not there) that has come to `state` by the usual way."""
+    store = SqlTemplates(database)
+    _, build = await store.request(template, new_build(template, *tags, at=at))
+    if state is not BuildState.WAITING:
+        build = await store.begin(build.id, "serve", "true")
+    if state is BuildState.READY:
+        return await store.finish(build.id, BUILT, at + 1, None if memory is None else Memory(memory, SAVED))
+    if state is BuildState.FAILED:
+        return await store.fail(build.id, FAILURE, at + 1)
+    return build
 
 
 async def take(
@@ -134,10 +187,12 @@ async def end(store: SqlSandboxes, sandbox: Sandbox, source: SandboxState, until
     )
 
 
-async def bring(database: Database, project_id: ProjectId, state: SandboxState) -> Sandbox:
+async def bring(
+    database: Database, project_id: ProjectId, state: SandboxState, build_id: BuildId | None = None
+) -> Sandbox:
     """A sandbox that has come to `state` by the usual way."""
     store = SqlSandboxes(database)
-    sandbox = new_sandbox(project_id)
+    sandbox = new_sandbox(project_id, build_id)
     await store.insert(sandbox)
     if state is S.CREATING:
         return sandbox

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from alembic import command
@@ -14,14 +15,18 @@ from atolld.core.lifecycle import SandboxState
 from atolld.core.network import NetworkPolicy
 from atolld.core.policy import LifecyclePolicy
 from atolld.core.project import ProjectLimits
+from atolld.core.snapshot import SnapshotState
 from atolld.foundation.errors import FailedPrecondition
+from atolld.foundation.ids import SnapshotId
 from atolld.storage.database import Database, open_database
 from atolld.storage.migrate import HEAD, KNOWN, MIGRATIONS
+from atolld.storage.pools import SqlPools
 from atolld.storage.projects import SqlProjects
 from atolld.storage.sandboxes import SqlSandboxes
 from atolld.storage.schema import metadata
+from atolld.storage.snapshots import SqlSnapshots
 
-from .making import pause, resume
+from .making import build_up, new_sandbox, new_template, pause, resume
 
 
 def test_the_code_knows_every_revision() -> None:
@@ -118,6 +123,39 @@ async def test_what_ran_under_0002_goes_on(url: str) -> None:
     await pause(database, row)
     await resume(database, row)
     assert (await store.get(row.project_id, row.id)).state is SandboxState.RUNNING
+    await database.close()
+
+
+async def test_what_was_saved_under_0003_stays(url: str) -> None:
+    bounds = "'gvisor', 1, 1, 1, 1"
+
+    def fill(connection: Connection) -> None:
+        for statement in (
+            "INSERT INTO projects (id, name, created_at) VALUES ('p', 'default', 1)",
+            "INSERT INTO sandboxes (id, project_id, template_id, template_name, runtime, cpu, memory_mib, disk_mib, "
+            "pids_max, metadata, secure, state, agent_token, created_at, listed_at, save_id) VALUES "
+            f"('i', 'p', 't', 'debian:12', {bounds}, '{{}}', true, 'paused', 'x', 1, 1, 's')",
+            "INSERT INTO snapshots (id, project_id, sandbox_id, role, state, kind, template_id, template_name, "
+            "runtime, cpu, memory_mib, disk_mib, pids_max, agent_token, secure, created_at, engine, memory_bytes, disk_bytes, "
+            f"stopped_s, layers) VALUES ('s', 'p', 'i', 'pause', 'ready', 'memory', 't', 'debian:12', {bounds}, 'x', "
+            "true, 1, 'gvisor 1', 1, 1, 0.1, '[\"aa\"]')",
+            "INSERT INTO pools (id, project_id, template, runtime, cpu, memory_mib, disk_mib, pids_max, ready, "
+            f"created_at) VALUES ('q', 'p', 'base', {bounds}, 2, 1)",
+        ):
+            connection.exec_driver_sql(statement)
+
+    await _at(url, "0003", fill)
+    database = await open_database(url)
+    (row,) = await SqlSandboxes(database).live()
+    save = await SqlSnapshots(database).find(SnapshotId("s"))
+    assert save is not None
+    assert (row.build_id, row.save_id, save.build_id, save.state) == (None, "s", None, SnapshotState.READY)
+    assert [pool.ready for pool in await SqlPools(database).list(None)] == [2]
+    # Longer than 0003 had room for.
+    long = replace(new_sandbox(row.project_id), template_name="registry.example/" + "a" * 500)
+    await SqlSandboxes(database).insert(long)
+    assert (await SqlSandboxes(database).get(row.project_id, long.id)).template_name == long.template_name
+    await build_up(database, new_template(row.project_id))
     await database.close()
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import Resources
+from atolld.foundation.errors import FailedPrecondition
 
 MAX_STAGES = 64
 MAX_STEPS = 500
@@ -220,6 +221,13 @@ BUILD_TRANSITIONS = frozenset(
         (BuildState.BUILDING, BuildState.FAILED),
     }
 )
+
+
+def build_transition(source: BuildState, target: BuildState) -> BuildState:
+    """`target`. Raises FailedPrecondition when a build in `source` cannot get there."""
+    if (source, target) not in BUILD_TRANSITIONS:
+        raise FailedPrecondition(f"a build that is {source.value} cannot become {target.value}")
+    return target
 
 
 @dataclass(frozen=True, slots=True)

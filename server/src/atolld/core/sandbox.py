@@ -10,7 +10,7 @@ from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.network import NetworkPolicy
 from atolld.core.policy import LifecyclePolicy
 from atolld.foundation.errors import InvalidArgument
-from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, TemplateId
+from atolld.foundation.ids import BuildId, ProjectId, SandboxId, SnapshotId, TemplateId
 
 MIN_MEMORY_MIB = 64
 MAX_MEMORY_MIB = 1024 * 1024
@@ -86,7 +86,8 @@ class Sandbox:
     it is shown only where a dialect's client must have it. `traffic_token` opens the sandbox's ports to who sends it;
     None as long as they never were closed to the public. `save_id`: the save that a paused one resumes from and that a
     resumed one came from. `pending_save_id`: what is being written while it is `pausing`. `head_id`: the snapshot that
-    the next one's parent will be. `paused_at`: since when it is paused.
+    the next one's parent will be. `paused_at`: since when it is paused. `build_id`: the version of a project's template
+    that it began with; None with others.
     """
 
     id: SandboxId
@@ -109,6 +110,7 @@ class Sandbox:
     pending_save_id: SnapshotId | None = None
     head_id: SnapshotId | None = None
     paused_at: float | None = None
+    build_id: BuildId | None = None
 
 
 def check_envs(envs: Mapping[str, str]) -> None:

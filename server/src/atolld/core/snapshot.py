@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from atolld.core.sandbox import Resources
 from atolld.foundation.errors import FailedPrecondition, InvalidArgument
-from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, TemplateId, is_snapshot_id
+from atolld.foundation.ids import BuildId, ProjectId, SandboxId, SnapshotId, TemplateId, is_snapshot_id
 
 MAX_NAME = 128
 DEFAULT_TAG = "default"
@@ -27,12 +27,14 @@ class SnapshotRole(StrEnum):
     """What a snapshot is for.
 
     PAUSE: what a paused sandbox resumes from, and a resumed one was resumed from; it belongs to its sandbox. SNAPSHOT:
-    asked for by a user, lives until it is deleted. FORK: made for a fork, deleted when its siblings stand.
+    asked for by a user, lives until it is deleted. FORK: made for a fork, deleted when its siblings stand. TEMPLATE:
+    what sandboxes of one build of a template go on from; it belongs to that build.
     """
 
     PAUSE = "pause"
     SNAPSHOT = "snapshot"
     FORK = "fork"
+    TEMPLATE = "template"
 
 
 class SnapshotState(StrEnum):
@@ -88,7 +90,8 @@ class Snapshot:
 
     `sandbox_id`: what it was taken of (it may have ended since). `parent_id`: the snapshot its source had been started,
     resumed or rolled back from, or that was taken of it last. `agent_token` answers to the agent inside until a new one
-    is set; a secret. `created_at`: Unix seconds. `saved` None: not whole yet, or deleted.
+    is set; a secret. `created_at`: Unix seconds. `saved` None: not whole yet, or deleted. `build_id`: its sandbox's, or
+    with TEMPLATE that of the build that it belongs to.
     """
 
     id: SnapshotId
@@ -107,6 +110,7 @@ class Snapshot:
     secure: bool
     created_at: float
     saved: Saved | None = None
+    build_id: BuildId | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -50,3 +50,16 @@ class Tag:
     tag: str
     build_id: BuildId
     assigned_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One time that a tag was given to a build; `sequence` grows with each of a template's. `build_created_at` and
+    `build_finished_at` are the build's."""
+
+    sequence: int
+    tag: str
+    build_id: BuildId
+    assigned_at: float
+    build_created_at: float
+    build_finished_at: float | None

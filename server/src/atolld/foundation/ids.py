@@ -25,6 +25,7 @@ BuildId = NewType("BuildId", str)
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID = re.compile(r"[a-z][0-9a-z]{19}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -97,6 +98,16 @@ def parse_snapshot_id(text: str) -> SnapshotId:
 def is_snapshot_id(text: str) -> bool:
     """Whether `text` has the form of a snapshot id."""
     return text.startswith("s") and _ID.fullmatch(text) is not None
+
+
+def is_template_id(text: str) -> bool:
+    """Whether `text` has the form of the id of a template that a project owns."""
+    return text.startswith("t") and _ID.fullmatch(text) is not None
+
+
+def is_build_id(text: str) -> bool:
+    """Whether `text` has the form of a build's id, in lower case."""
+    return _UUID.fullmatch(text) is not None
 
 
 def parse_name(text: str, what: str) -> str:

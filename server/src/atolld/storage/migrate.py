@@ -12,8 +12,8 @@ from atolld.foundation.errors import FailedPrecondition
 
 T = TypeVar("T")
 
-HEAD = "0003"
-KNOWN = ("0001", "0002", HEAD)
+HEAD = "0004"
+KNOWN = ("0001", "0002", "0003", HEAD)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -64,6 +64,7 @@ def sandbox_to_row(sandbox: Sandbox) -> dict[str, object]:
         "lifecycle": spec.lifecycle.to_json(),
         "save_id": sandbox.save_id,
         "head_id": sandbox.head_id,
+        "build_id": sandbox.build_id,
     }
 
 
@@ -99,6 +100,7 @@ def sandbox_from_row(row: Row[Any]) -> Sandbox:
         pending_save_id=row.pending_save_id,
         head_id=row.head_id,
         paused_at=row.paused_at,
+        build_id=row.build_id,
     )
 
 
@@ -120,6 +122,7 @@ def snapshot_to_row(snapshot: Snapshot) -> dict[str, object]:
         "agent_token": snapshot.agent_token,
         "secure": snapshot.secure,
         "created_at": snapshot.created_at,
+        "build_id": snapshot.build_id,
     }
 
 
@@ -160,6 +163,7 @@ def snapshot_from_row(row: Row[Any]) -> Snapshot:
         secure=row.secure,
         created_at=row.created_at,
         saved=saved,
+        build_id=row.build_id,
     )
 
 

@@ -32,6 +32,11 @@ metadata = MetaData(
     }
 )
 
+# The name of a template, `<project>/<name>`, or the reference of an image. SQLite looks at no length, and cannot change
+# a column without making its table anew.
+_TEMPLATE_NAME = String(600).with_variant(String(64), "sqlite")
+_POOL_TEMPLATE = String(600).with_variant(String(128), "sqlite")
+
 projects = Table(
     "projects",
     metadata,
@@ -68,7 +73,7 @@ sandboxes = Table(
     Column("id", String(20), primary_key=True),
     Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
     Column("template_id", String(64), nullable=False),
-    Column("template_name", String(64), nullable=False),
+    Column("template_name", _TEMPLATE_NAME, nullable=False),
     Column("runtime", String(64), nullable=False),
     Column("cpu", Double, nullable=False),
     Column("memory_mib", Integer, nullable=False),
@@ -97,11 +102,13 @@ sandboxes = Table(
     Column("pending_save_id", String(20)),
     Column("head_id", String(20)),
     Column("paused_at", Double),
+    Column("build_id", String(36)),
     Index(None, "project_id", "state", "listed_at", "id"),
     Index(None, "project_id", "listed_at", "id"),
     Index(None, "state"),
     Index(None, "save_id"),
     Index(None, "head_id"),
+    Index(None, "build_id"),
 )
 
 sandbox_metadata = Table(
@@ -126,7 +133,7 @@ snapshots = Table(
     Column("kind", String(16), nullable=False),
     Column("name", String(128)),
     Column("template_id", String(64), nullable=False),
-    Column("template_name", String(64), nullable=False),
+    Column("template_name", _TEMPLATE_NAME, nullable=False),
     Column("runtime", String(64), nullable=False),
     Column("cpu", Double, nullable=False),
     Column("memory_mib", Integer, nullable=False),
@@ -140,20 +147,92 @@ snapshots = Table(
     Column("disk_bytes", BigInteger),
     Column("stopped_s", Double),
     Column("layers", JSON(none_as_null=True)),
+    Column("build_id", String(36)),
     Index(None, "project_id", "created_at", "id"),
     Index(None, "project_id", "name"),
     Index(None, "sandbox_id"),
     Index(None, "parent_id"),
     Index(None, "state"),
+    Index(None, "build_id"),
 )
 
-# `template` may name a snapshot, so it is as long as a snapshot's name.
+# A deleted one has no name any more, and stays only until nothing needs its builds.
+templates = Table(
+    "templates",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("name", String(64)),
+    Column("public", Boolean, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("deleted_at", Double),
+    UniqueConstraint("project_id", "name"),
+    Index(None, "project_id", "created_at", "id"),
+    Index(None, "deleted_at"),
+)
+
+# `built` is known once it is ready, `failure` once it has failed. `save_id`: no foreign key, as of `sandboxes`.
+template_builds = Table(
+    "template_builds",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("template_id", String(20), ForeignKey("templates.id"), nullable=False),
+    Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("runtime", String(64), nullable=False),
+    Column("cpu", Double, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("disk_mib", Integer, nullable=False),
+    Column("pids_max", Integer, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("start_command", Text),
+    Column("ready_command", Text),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("built", JSON(none_as_null=True)),
+    Column("save_id", String(20)),
+    Column("failure", JSON(none_as_null=True)),
+    Column("deleted_at", Double),
+    Index(None, "template_id", "created_at", "id"),
+    Index(None, "state"),
+    Index(None, "save_id"),
+    Index(None, "deleted_at"),
+)
+
+# Which build a tag means now.
+template_tags = Table(
+    "template_tags",
+    metadata,
+    Column("template_id", String(20), ForeignKey("templates.id"), primary_key=True),
+    Column("tag", String(128), primary_key=True),
+    Column("build_id", String(36), ForeignKey("template_builds.id"), nullable=False),
+    Column("assigned_at", Double, nullable=False),
+    Index(None, "build_id"),
+)
+
+# Every time a tag was given to a build; the newest one of a tag that is still there is what `template_tags` says.
+template_assignments = Table(
+    "template_assignments",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("template_id", String(20), ForeignKey("templates.id"), nullable=False),
+    Column("tag", String(128), nullable=False),
+    Column("build_id", String(36), ForeignKey("template_builds.id"), nullable=False),
+    Column("assigned_at", Double, nullable=False),
+    Index(None, "template_id", "tag", "sequence"),
+    Index(None, "build_id"),
+    sqlite_autoincrement=True,
+)
+
+# `template` may name a snapshot or an image, as a sandbox may be asked for.
 pools = Table(
     "pools",
     metadata,
     Column("id", String(20), primary_key=True),
     Column("project_id", String(36), ForeignKey("projects.id"), nullable=False),
-    Column("template", String(128), nullable=False),
+    Column("template", _POOL_TEMPLATE, nullable=False),
     Column("runtime", String(64), nullable=False),
     Column("cpu", Double, nullable=False),
     Column("memory_mib", Integer, nullable=False),
