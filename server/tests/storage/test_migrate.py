@@ -136,9 +136,9 @@ async def test_what_was_saved_under_0003_stays(url: str) -> None:
             "pids_max, metadata, secure, state, agent_token, created_at, listed_at, save_id) VALUES "
             f"('i', 'p', 't', 'debian:12', {bounds}, '{{}}', true, 'paused', 'x', 1, 1, 's')",
             "INSERT INTO snapshots (id, project_id, sandbox_id, role, state, kind, template_id, template_name, "
-            "runtime, cpu, memory_mib, disk_mib, pids_max, agent_token, secure, created_at, engine, memory_bytes, disk_bytes, "
-            f"stopped_s, layers) VALUES ('s', 'p', 'i', 'pause', 'ready', 'memory', 't', 'debian:12', {bounds}, 'x', "
-            "true, 1, 'gvisor 1', 1, 1, 0.1, '[\"aa\"]')",
+            "runtime, cpu, memory_mib, disk_mib, pids_max, agent_token, secure, created_at, engine, memory_bytes, "
+            "disk_bytes, stopped_s, layers) VALUES ('s', 'p', 'i', 'pause', 'ready', 'memory', 't', 'debian:12', "
+            f"{bounds}, 'x', true, 1, 'gvisor 1', 1, 1, 0.1, '[\"aa\"]')",
             "INSERT INTO pools (id, project_id, template, runtime, cpu, memory_mib, disk_mib, pids_max, ready, "
             f"created_at) VALUES ('q', 'p', 'base', {bounds}, 2, 1)",
         ):
