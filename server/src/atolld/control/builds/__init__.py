@@ -1,0 +1,1 @@
+"""Builds: plans become layers, and layers become versions of templates."""

@@ -1,0 +1,28 @@
+"""How a step fails: with what it said last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atolld.core.build import Failure
+from atolld.foundation.errors import AtollError, FailedPrecondition
+
+BASE = "base"
+FINALIZE = "finalize"
+
+
+class StepFailed(FailedPrecondition):
+    """A step ended otherwise than it should. Its code is `failed_precondition`."""
+
+    def __init__(
+        self, message: str, step: str, *, exit_code: int | None = None, last_lines: Sequence[str] = ()
+    ) -> None:
+        self.failure = Failure(message, step, exit_code, tuple(last_lines))
+        super().__init__(message, step=step, exit_code=exit_code, last_lines=list(last_lines))
+
+
+def at_step(error: AtollError, step: str, text: str) -> StepFailed:
+    """`error` as the failure of a step; one that is that already stays as it is."""
+    if isinstance(error, StepFailed):
+        return error
+    return StepFailed(f"{text}: {error.message}", step)
