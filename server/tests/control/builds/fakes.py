@@ -1,0 +1,198 @@
+"""What a build stands on, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atolld.control.buildmachine import BaseLayers, Told
+from atolld.control.builds.sandbox import OnOutput
+from atolld.core.build import Base, BaseKind, BuildSpec, Copy, Run, Where
+from atolld.core.defaults import GuestDefaults
+from atolld.foundation.errors import InvalidArgument, NotFound
+from atolld.foundation.ids import ProjectId
+from atolld.images.registry import Credentials
+
+BASE = "b" * 64
+
+
+def where(number: int, text: str = "") -> Where:
+    return Where(number, number, text or f"step {number}")
+
+
+def run(number: int, command: str, **more: object) -> Run:
+    return Run(where(number, f"RUN {command}"), ("/bin/sh", "-c", command), **more)  # type: ignore[arg-type]
+
+
+class FakeBuildMachine:
+    """Layers by digest; `files` are what was uploaded, by name; `directories` are there in every layer."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, Mapping[str, object]] = {BASE: {}}
+        self.files: dict[str, str] = {}
+        self.directories = {"/", "/home/user"}
+        self.copies: list[str] = []
+        self.bases: list[tuple[str, bool]] = []
+        self.pins: dict[str, tuple[str, ...]] = {}
+
+    async def base(
+        self, project_id: ProjectId, base: Base, credentials: Credentials | None, refresh: bool, told: Told
+    ) -> BaseLayers:
+        self.bases.append((base.name, refresh))
+        if base.kind is BaseKind.SCRATCH:
+            return BaseLayers((), GuestDefaults("root"))
+        if base.name == "missing":
+            raise NotFound("there is no image 'missing'")
+        told(f"pulling {base.name}")
+        return BaseLayers((BASE,), GuestDefaults("root", "/", {"PATH": "/bin"}))
+
+    def has_layer(self, digest: str) -> bool:
+        return digest in self.layers
+
+    def layer_root(self, digest: str) -> Path:
+        if digest not in self.layers:
+            raise NotFound(digest)
+        return Path("/layers") / digest / "root"
+
+    def size_bytes(self, digests: tuple[str, ...]) -> int:
+        return sum(1 for digest in digests if digest in self.layers)
+
+    def pin(self, owner: str, digests: tuple[str, ...]) -> None:
+        self.pins[owner] = digests
+
+    def unpin(self, owner: str) -> None:
+        self.pins.pop(owner, None)
+
+    async def has_files(self, project_id: ProjectId, name: str) -> bool:
+        return name in self.files
+
+    async def put_files(self, project_id: ProjectId, name: str, pieces: AsyncIterator[bytes]) -> int:
+        data = b"".join([piece async for piece in pieces])
+        self.files[name] = data.decode()
+        return len(data)
+
+    async def files_key(self, project_id: ProjectId, step: Copy, stage: tuple[str, ...] | None) -> str:
+        if stage is not None:
+            return f"stage {stage}"
+        if step.origin not in self.files:
+            raise NotFound(f"there are no files {step.origin!r}")
+        return self.files[step.origin]
+
+    async def copy(
+        self,
+        project_id: ProjectId,
+        step: Copy,
+        stage: tuple[str, ...] | None,
+        lower: tuple[str, ...],
+        workdir: str,
+        digest: str,
+        manifest: Mapping[str, object],
+    ) -> None:
+        self.copies.append(step.where.text)
+        self.layers[digest] = manifest
+
+    async def make_directory(
+        self, path: str, owner: str, lower: tuple[str, ...], digest: str, manifest: Mapping[str, object]
+    ) -> bool:
+        if path in self.directories:
+            return False
+        self.layers[digest] = manifest
+        return True
+
+
+class FakeCache:
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}
+
+    def latest(self, key: str) -> str:
+        return self.said.get(key, key)
+
+    def put(self, key: str, digest: str) -> None:
+        self.said[key] = digest
+
+
+@dataclass
+class Ran:
+    """One command that was run."""
+
+    argv: tuple[str, ...]
+    user: str
+    cwd: str | None
+    envs: Mapping[str, str]
+    stdin: str | None
+
+
+@dataclass
+class FakeStepSandboxes:
+    """Runs commands in order: `exits` are the exit codes by command (default 0), `outputs` what they say, `gates` hold
+    them. `opened` counts the sandboxes, `open_now` those that have not ended."""
+
+    machine: FakeBuildMachine
+    exits: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, bytes] = field(default_factory=dict)
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    ran: list[Ran] = field(default_factory=list)
+    written: list[tuple[str, bytes, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    opened: list[tuple[tuple[Path, ...], bool]] = field(default_factory=list)
+    open_now: int = 0
+    most_at_once: int = 0
+    running: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        spec: BuildSpec,
+        layers: tuple[Path, ...],
+        *,
+        template_id: str,
+        user: str = "root",
+        workdir: str | None = None,
+        envs: Mapping[str, str] | None = None,
+        network: bool = True,
+        lend: bool = True,
+    ) -> AsyncIterator[FakeStepSandbox]:
+        self.opened.append((layers, network))
+        self.open_now += 1
+        self.most_at_once = max(self.most_at_once, self.open_now)
+        try:
+            yield FakeStepSandbox(self)
+        finally:
+            self.open_now -= 1
+
+
+class FakeStepSandbox:
+    def __init__(self, owner: FakeStepSandboxes) -> None:
+        self._owner = owner
+
+    async def run(
+        self,
+        argv: tuple[str, ...],
+        *,
+        user: str,
+        cwd: str | None,
+        envs: Mapping[str, str],
+        on_output: OnOutput,
+        stdin: str | None = None,
+    ) -> int:
+        owner, command = self._owner, argv[-1]
+        owner.ran.append(Ran(argv, user, cwd, dict(envs), stdin))
+        owner.running.set()
+        if command == "no such user":
+            raise InvalidArgument("there is no user 'nobody'")
+        on_output("stdout", owner.outputs.get(command, b""))
+        if command in owner.gates:
+            await owner.gates[command].wait()
+        return owner.exits.get(command, 0)
+
+    async def write(self, path: str, contents: bytes, user: str = "root") -> None:
+        self._owner.written.append((path, contents, user))
+
+    async def remove(self, path: str) -> None:
+        self._owner.removed.append(path)
+
+    async def seal(self, digest: str, manifest: Mapping[str, object]) -> None:
+        self._owner.machine.layers[digest] = manifest
