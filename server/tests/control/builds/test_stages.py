@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from server.tests.control.builds.fakes import BASE, FakeBuildMachine, FakeCache, FakeStepSandboxes, run, where
@@ -21,6 +21,7 @@ from atolld.core.build import (
     Built,
     Copy,
     Env,
+    ImageConfig,
     Plan,
     SecretMount,
     Stage,
@@ -321,6 +322,25 @@ async def test_a_secret_of_another_owner_and_mode() -> None:
     mount = SecretMount("key", target="/k", uid=10, gid=20, mode=0o440)
     await bench.build(plan(run(1, "use", secrets=(mount,))), secrets={"key": "hunter22"})
     assert [one.argv for one in bench.sandboxes.ran[:2]] == [("chown", "10:20", "/k"), ("chmod", "440", "/k")]
+
+
+async def test_steps_that_depend_on_the_base_are_bound_to_it() -> None:
+    def bind(envs: Mapping[str, str], config: ImageConfig) -> tuple[tuple[Step, ...], ImageConfig]:
+        path = f"/opt/bin:{envs['PATH']}"
+        return (Env(where(1), {"PATH": path}), run(2, "one")), replace(config, cmd=("go",))
+
+    bench = Bench()
+    built = await bench.build(
+        Plan((Stage(IMAGE, (Env(where(1), {"PATH": "/opt/bin:"}), run(2, "one")), binding=bind),))
+    )
+    assert bench.sandboxes.ran[0].envs["PATH"] == "/opt/bin:/bin"
+    assert built.config.cmd == ("go",)
+
+
+async def test_a_config_of_the_plan_counts_over_the_base() -> None:
+    bench = Bench()
+    said = ImageConfig(cmd=("mine",))
+    assert (await bench.build(replace(plan(run(1, "one")), config=said))).config == said
 
 
 def test_what_a_stage_needs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from atolld.control.buildmachine import BaseLayers, BuildMachine
@@ -11,7 +12,7 @@ from atolld.control.builds.failing import BASE, at_step
 from atolld.control.builds.progress import Progress, begin
 from atolld.control.builds.shared import Say
 from atolld.control.builds.steps import STAGE_PREFIX, Order, Steps
-from atolld.core.build import Base, BaseKind, Built, Copy, Plan, Stage
+from atolld.core.build import Base, BaseKind, Built, Copy, ImageConfig, Plan, Stage
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.errors import AtollError, InvalidArgument
 from atolld.foundation.ids import ProjectId
@@ -57,7 +58,9 @@ class Stages:
         finally:
             await asyncio.shield(spawn(cancel_and_wait(*done.values()), name="end-build-stages"))
         last = done[len(plan.stages) - 1].result()
-        return Built(last.layers, last.defaults, plan.config, self._machine.size_bytes(last.layers))
+        said = plan.stages[-1].binding is None and plan.config != ImageConfig()
+        config = plan.config if said else last.config
+        return Built(last.layers, last.defaults, config, self._machine.size_bytes(last.layers))
 
     async def _stage(
         self,
@@ -77,7 +80,12 @@ class Stages:
             except AtollError as error:
                 raise at_step(error, BASE, stage.where.text) from error
             progress = begin(stage.base.kind, base)
-        for step in stage.steps:
+        try:
+            steps, config = stage.bound(progress.envs, progress.config)
+        except AtollError as error:
+            raise at_step(error, BASE, stage.where.text) from error
+        progress = replace(progress, config=config)
+        for step in steps:
             try:
                 progress = await self._steps.take(order, step, progress, layers, say)
             except AtollError as error:
