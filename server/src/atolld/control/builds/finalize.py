@@ -104,6 +104,9 @@ class Finalizer:
         elif started is None:
             return
         said: deque[str] = deque(maxlen=5)
+        if started is not None:
+            # A ready command that always succeeds must not overtake what it waits for.
+            await self._clock.sleep(_ASK_EVERY_S)
         while True:
             if started is not None and started.done() and (status := started.result()) != 0:
                 raise StepFailed(
@@ -113,6 +116,7 @@ class Finalizer:
                     last_lines=tuple(last),
                 )
             if ready is not None:
+                said.clear()
                 answer = Lines(said.append)
                 status = await sandbox.run(
                     (*shell, ready),
