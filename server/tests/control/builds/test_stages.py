@@ -60,7 +60,7 @@ class Bench:
     ) -> Built:
         order = Order(PROJECT, BuildSpec(), plan.force, secrets or {}, sum(len(one.steps) for one in plan.stages))
         into = self.said if said is None else said
-        return await self.stages.run(order, plan, None, lambda _, line: into.append(line))
+        return await self.stages.run(order, plan, None, lambda _level, line, _step: into.append(line))
 
     @property
     def commands(self) -> list[str]:
@@ -171,6 +171,21 @@ async def test_variables_users_and_directories_reach_commands_and_sandboxes() ->
     assert (first.user, first.cwd, first.envs) == ("app", "/srv/site", {"PATH": "/bin", "A": "1", "ARG": "x"})
     assert second.user == "root" and "ARG" not in second.envs
     assert built.defaults == GuestDefaults("app", "/srv/site", {"PATH": "/bin", "A": "1"})
+
+
+async def test_a_directory_can_be_forgotten() -> None:
+    built = await Bench().build(plan(Workdir(where(1), "/srv"), Workdir(where(2), None)))
+    assert built.defaults.workdir is None
+
+
+async def test_steps_of_ours_are_named_by_their_phase() -> None:
+    bench = Bench()
+    bench.sandboxes.exits["boom"] = 1
+    ours = replace(run(0, "boom"), where=replace(where(0, "make the user"), phase="finalize"))
+    with pytest.raises(StepFailed) as caught:
+        await bench.build(plan(ours))
+    assert caught.value.failure.step == "finalize"
+    assert bench.said[-1] == "[finalize] make the user"
 
 
 async def test_a_directory_that_is_there_is_no_layer() -> None:

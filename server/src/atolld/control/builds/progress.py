@@ -44,6 +44,10 @@ class Progress:
         there = self.resolve(path)
         return replace(self, workdir=there, defaults=replace(self.defaults, workdir=there))
 
+    def without_workdir(self) -> Progress:
+        """As if no directory had been set: steps begin in `/`, commands in sandboxes in their user's home."""
+        return replace(self, workdir="/", defaults=replace(self.defaults, workdir=None))
+
     def resolve(self, path: str) -> str:
         """`path` as an absolute one, without `.` and `..`."""
         return posixpath.normpath(posixpath.join(self.workdir, path)).replace("//", "/", 1)

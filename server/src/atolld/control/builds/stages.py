@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from atolld.control.buildmachine import BaseLayers, BuildMachine
 from atolld.control.builds.failing import BASE, at_step
 from atolld.control.builds.progress import Progress, begin
-from atolld.control.builds.shared import Say
 from atolld.control.builds.steps import STAGE_PREFIX, Order, Steps
 from atolld.core.build import Base, BaseKind, Built, Copy, ImageConfig, Plan, Stage
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.errors import AtollError, InvalidArgument
 from atolld.foundation.ids import ProjectId
 from atolld.images.registry import Credentials
+
+# One line: its level, its text, and the step that said it (see `LogEntry.step`).
+Tell = Callable[[str, str, str | None], None]
 
 
 class TemplateBases(Protocol):
@@ -35,7 +38,7 @@ class Stages:
         self._templates = templates
         self._steps = steps
 
-    async def run(self, order: Order, plan: Plan, credentials: Credentials | None, say: Say) -> Built:
+    async def run(self, order: Order, plan: Plan, credentials: Credentials | None, tell: Tell) -> Built:
         """What comes out of the last stage.
 
         The first failure ends the other stages. Raises StepFailed, InvalidArgument when the plan has no order, and
@@ -49,7 +52,7 @@ class Stages:
             for earlier in sorted(needed):
                 await asyncio.shield(done[earlier])
             layers = {earlier: done[earlier].result().layers for earlier in needed}
-            return await self._stage(order, plan.stages[index], done, layers, credentials, say)
+            return await self._stage(order, plan.stages[index], done, layers, credentials, tell)
 
         for index in range(len(plan.stages)):
             done[index] = spawn(stage(index), name=f"build-stage-{index}", report=False)
@@ -69,14 +72,15 @@ class Stages:
         done: Mapping[int, asyncio.Task[Progress]],
         layers: Mapping[int, tuple[str, ...]],
         credentials: Credentials | None,
-        say: Say,
+        tell: Tell,
     ) -> Progress:
         if stage.base.kind is BaseKind.STAGE:
             progress = done[int(stage.base.name)].result()
         else:
-            say("info", f"[base] {stage.where.text}" if stage.where.text else f"[base] FROM {stage.base.name}")
+            say = partial(_say, tell, BASE)
+            say("info", f"[base] {stage.where.text or f'FROM {stage.base.name}'}")
             try:
-                base = await self._base(order, stage.base, credentials, say)
+                base = await self._base(order, stage.base, credentials, tell)
             except AtollError as error:
                 raise at_step(error, BASE, stage.where.text) from error
             progress = begin(stage.base.kind, base)
@@ -94,11 +98,11 @@ class Stages:
                 ) from error
         return progress
 
-    async def _base(self, order: Order, base: Base, credentials: Credentials | None, say: Say) -> BaseLayers:
+    async def _base(self, order: Order, base: Base, credentials: Credentials | None, tell: Tell) -> BaseLayers:
         if base.kind is BaseKind.TEMPLATE:
             return await self._templates.get(order.project_id, base.name)
         return await self._machine.base(
-            order.project_id, base, credentials, order.force, lambda line: say("info", f"[base] {line}")
+            order.project_id, base, credentials, order.force, lambda line: tell("info", f"[base] {line}", BASE)
         )
 
 
@@ -127,3 +131,7 @@ async def _first_failure(done: Mapping[int, asyncio.Task[Progress]]) -> None:
         ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()
+
+
+def _say(tell: Tell, step: str, level: str, line: str) -> None:
+    tell(level, line, step)

@@ -81,6 +81,8 @@ class Steps:
                 return await self._run(order, step, before, say)
 
     async def _workdir(self, order: Order, step: Workdir, before: Progress, say: Say) -> Progress:
+        if step.path is None:
+            return before.without_workdir()
         path = before.resolve(step.path)
         after = before.with_workdir(path)
         if path == "/" or not before.layers:
@@ -121,7 +123,8 @@ class Steps:
     async def _layer(
         self, order: Order, step: Run | Copy, key: str, before: Progress, make: Make, say: Say
     ) -> Progress:
-        label = f"[builder {step.where.number}/{order.total}] {step.where.text}"
+        where = step.where
+        label = f"[{where.phase or f'builder {where.number}/{order.total}'}] {where.text}"
         force = order.force or step.force
         latest = self._cache.latest(key)
         for digest in () if force else dict.fromkeys((latest, key)):
@@ -204,5 +207,5 @@ def _failed(step: Run, status: int, last: Collection[str]) -> StepFailed:
     how = "was ended by a signal" if status < 0 else f"ended with exit code {status}"
     at = f" (line {step.where.line})" if step.where.line else ""
     said = "".join(f"\n  {line}" for line in list(last)[-LAST_LINES:])
-    message = f"step {step.where.number}{at}, {step.where.text!r}, {how}" + (f"; its last lines:{said}" if said else "")
-    return StepFailed(message, str(step.where.number), exit_code=status, last_lines=tuple(last))
+    message = f"step {step.where.step}{at}, {step.where.text!r}, {how}" + (f"; its last lines:{said}" if said else "")
+    return StepFailed(message, step.where.step, exit_code=status, last_lines=tuple(last))
