@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
 
+from atolld.control.builds.records import LogFiles
 from atolld.core.build import LogEntry
 from atolld.foundation.ids import BuildId
-
-
-class LogStore(Protocol):
-    """Where logs are kept; `atolld.storage.buildlogs.BuildLogs` is one, and documents it."""
-
-    def append(self, build_id: BuildId, entry: LogEntry) -> bool: ...
-
-    def close(self, build_id: BuildId) -> None: ...
 
 
 class BuildLog:
     """The log of a build that goes on. `levels` and steps are taken from the lines: see `LogEntry`."""
 
-    def __init__(self, store: LogStore, build_id: BuildId, now: Callable[[], float]) -> None:
+    def __init__(self, store: LogFiles, build_id: BuildId, now: Callable[[], float]) -> None:
         self._store = store
         self._id = build_id
         self._now = now

@@ -77,8 +77,7 @@ class Stages:
         if stage.base.kind is BaseKind.STAGE:
             progress = done[int(stage.base.name)].result()
         else:
-            say = partial(_say, tell, BASE)
-            say("info", f"[base] {stage.where.text or f'FROM {stage.base.name}'}")
+            tell("info", f"[base] {stage.where.text or f'FROM {stage.base.name}'}", BASE)
             try:
                 base = await self._base(order, stage.base, credentials, tell)
             except AtollError as error:
@@ -90,12 +89,11 @@ class Stages:
             raise at_step(error, BASE, stage.where.text) from error
         progress = replace(progress, config=config)
         for step in steps:
+            where = step.where
             try:
-                progress = await self._steps.take(order, step, progress, layers, say)
+                progress = await self._steps.take(order, step, progress, layers, partial(_say, tell, where.step))
             except AtollError as error:
-                raise at_step(
-                    error, str(step.where.number), f"step {step.where.number}, {step.where.text!r}"
-                ) from error
+                raise at_step(error, where.step, f"step {where.step}, {where.text!r}") from error
         return progress
 
     async def _base(self, order: Order, base: Base, credentials: Credentials | None, tell: Tell) -> BaseLayers:
