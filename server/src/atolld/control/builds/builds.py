@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atolld.control.buildmachine import BuildMachine
-from atolld.control.builds.failing import FINALIZE, StepFailed
+from atolld.control.builds.failing import FINALIZE, failure_of
 from atolld.control.builds.log import BuildLog
 from atolld.control.builds.records import BuildRecords, LogFiles
 from atolld.control.builds.steps import Order
@@ -189,16 +189,11 @@ class Builds:
             outcome = "cancelled"
             # A build is nobody's child: it ends here, in words.
             await self._fail(build, Failure(CANCELLED if one.cancelled else INTERRUPTED), one.log)
-        except StepFailed as error:
-            outcome = error.code
-            await self._fail(build, error.failure, one.log)
-        except AtollError as error:
-            outcome = error.code
-            await self._fail(build, Failure(error.message), one.log)
-        except Exception:
-            outcome = "internal"
-            log.exception("build %s failed", build.id)
-            await self._fail(build, Failure("something broke in the daemon; its log says what"), one.log)
+        except Exception as error:
+            outcome = error.code if isinstance(error, AtollError) else "internal"
+            if not isinstance(error, AtollError):
+                log.exception("build %s failed", build.id)
+            await self._fail(build, failure_of(error), one.log)
         else:
             one.log.say("info", "[finalize] done", FINALIZE)
         finally:

@@ -11,16 +11,17 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
+from weakref import WeakValueDictionary
 
+from atolld.control.builds.failing import failure_of
 from atolld.control.builds.records import BuildRecords
 from atolld.control.builds.stages import Tell
 from atolld.control.builds.steps import Order
 from atolld.control.builds.work import BuildWork
-from atolld.core.build import BuildSpec, Built, Failure, LogEntry, Plan
+from atolld.core.build import BuildSpec, Built, LogEntry, Plan
 from atolld.core.template import Build, TemplateRecord
 from atolld.foundation.aio import cancel_and_wait, spawn, to_the_end
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import AtollError
 from atolld.foundation.ids import ProjectId
 from atolld.images.registry import Credentials
 
@@ -35,7 +36,8 @@ class Definitions:
         self._work = work
         self._clock = clock
         self._under_way: set[asyncio.Task[tuple[TemplateRecord, Build]]] = set()
-        self._naming = asyncio.Lock()
+        # Forgotten with their last holder.
+        self._naming: WeakValueDictionary[tuple[ProjectId, str], asyncio.Lock] = WeakValueDictionary()
 
     async def build(
         self,
@@ -83,7 +85,8 @@ class Definitions:
     ) -> tuple[TemplateRecord, Build]:
         name = PREFIX + _digest(plan, spec, built)[:24]
         # Of two at once the second finds what the first has made.
-        async with self._naming:
+        lock = self._naming.setdefault((project_id, name), asyncio.Lock())
+        async with lock:
             found = await self._records.ready(project_id, name)
             if found is not None:
                 return found
@@ -92,8 +95,8 @@ class Definitions:
             try:
                 return template, await self._work.complete(build, plan, built, tell)
             except BaseException as error:
-                reason = error.message if isinstance(error, AtollError) else "it was given up"
-                await to_the_end(self._records.fail(build.id, Failure(reason)), name=f"fail-build-{build.id}")
+                failure = failure_of(error)
+                await to_the_end(self._records.fail(build.id, failure), name=f"fail-build-{build.id}")
                 raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from atolld.core.build import Failure
@@ -26,3 +27,14 @@ def at_step(error: AtollError, step: str, text: str) -> StepFailed:
     if isinstance(error, StepFailed):
         return error
     return StepFailed(f"{text}: {error.message}", step)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What a build's row says of `error`."""
+    if isinstance(error, StepFailed):
+        return error.failure
+    if isinstance(error, AtollError):
+        return Failure(error.message)
+    if isinstance(error, asyncio.CancelledError):
+        return Failure("it was given up")
+    return Failure("something broke in the daemon; its log says what")
