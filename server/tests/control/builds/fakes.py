@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atolld.control.buildmachine import BaseLayers, Told
-from atolld.control.builds.sandbox import OnOutput
-from atolld.core.build import Base, BaseKind, BuildSpec, Copy, Run, Where
+from atolld.control.builds.sandbox import OnOutput, StepSandbox
+from atolld.core.build import Base, BaseKind, BuildSpec, BuildState, Built, Copy, Failure, Run, Where
 from atolld.core.defaults import GuestDefaults
-from atolld.foundation.errors import InvalidArgument, NotFound
-from atolld.foundation.ids import ProjectId
+from atolld.core.template import Build, TemplateRecord
+from atolld.foundation.errors import Conflict, InvalidArgument, NotFound
+from atolld.foundation.ids import (
+    BuildId,
+    ProjectId,
+    SnapshotId,
+    TemplateId,
+    new_build_id,
+    new_snapshot_id,
+    new_template_id,
+)
 from atolld.images.registry import Credentials
 
 BASE = "b" * 64
@@ -196,3 +205,74 @@ class FakeStepSandbox:
 
     async def seal(self, digest: str, manifest: Mapping[str, object]) -> None:
         self._owner.machine.layers[digest] = manifest
+
+
+class FakeRecords:
+    """Templates and builds by id."""
+
+    def __init__(self) -> None:
+        self.templates: dict[tuple[ProjectId, str], TemplateRecord] = {}
+        self.builds: dict[BuildId, Build] = {}
+        self.failures: list[Exception] = []
+
+    async def request(
+        self, project_id: ProjectId, name: str, tags: tuple[str, ...], spec: BuildSpec, *, hidden: bool = False
+    ) -> tuple[TemplateRecord, Build]:
+        made = TemplateRecord(new_template_id(), project_id, name, False, hidden, 0.0, 0.0)
+        template = self.templates.setdefault((project_id, name), made)
+        build = Build(new_build_id(), template.id, project_id, BuildState.WAITING, spec, 0.0, tags)
+        self.builds[build.id] = build
+        return template, build
+
+    async def get(self, project_id: ProjectId, template_id: TemplateId, build_id: BuildId) -> Build:
+        build = self.builds.get(build_id)
+        if build is None or (build.project_id, build.template_id) != (project_id, template_id):
+            raise NotFound(f"there is no build {build_id}")
+        return build
+
+    async def begin(self, build: Build, start_command: str | None, ready_command: str | None) -> Build:
+        commands = {"start_command": start_command, "ready_command": ready_command}
+        return self._move(build.id, BuildState.WAITING, state=BuildState.BUILDING, **commands)
+
+    async def finish(self, build_id: BuildId, built: Built, save_id: SnapshotId | None) -> Build:
+        if self.failures:
+            raise self.failures.pop(0)
+        return self._move(build_id, BuildState.BUILDING, state=BuildState.READY, built=built, save_id=save_id)
+
+    async def fail(self, build_id: BuildId, failure: Failure) -> None:
+        if self.builds[build_id].state in (BuildState.WAITING, BuildState.BUILDING):
+            self._move(build_id, self.builds[build_id].state, state=BuildState.FAILED, failure=failure)
+
+    async def ready(self, project_id: ProjectId, name: str) -> tuple[TemplateRecord, Build] | None:
+        template = self.templates.get((project_id, name))
+        for build in self.builds.values():
+            if template is not None and build.template_id == template.id and build.state is BuildState.READY:
+                return template, build
+        return None
+
+    async def interrupted(self) -> Sequence[BuildId]:
+        return [one.id for one in self.builds.values() if one.state is BuildState.BUILDING]
+
+    def _move(self, build_id: BuildId, source: BuildState, **changes: object) -> Build:
+        if self.builds[build_id].state is not source:
+            raise Conflict(f"build {build_id} is not {source.value}")
+        self.builds[build_id] = replace(self.builds[build_id], **changes)  # type: ignore[arg-type]
+        return self.builds[build_id]
+
+
+class FakeSaves:
+    """Saves; `failures` are raised by the next ones."""
+
+    def __init__(self) -> None:
+        self.kept: set[SnapshotId] = set()
+        self.failures: list[Exception] = []
+
+    async def take(self, build: Build, sandbox: StepSandbox) -> SnapshotId:
+        if self.failures:
+            raise self.failures.pop(0)
+        id = new_snapshot_id()
+        self.kept.add(id)
+        return id
+
+    async def give_up(self, save_id: SnapshotId) -> None:
+        self.kept.discard(save_id)
