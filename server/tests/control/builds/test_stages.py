@@ -147,6 +147,14 @@ async def test_force_makes_everything_anew_and_is_what_counts_from_then_on() -> 
     assert await bench.build(plan(run(1, "one"))) == first
 
 
+async def test_a_step_that_changes_nothing_is_no_layer_and_is_not_run_again() -> None:
+    bench = Bench()
+    first = await bench.build(plan(run(1, "change nothing"), run(2, "two")))
+    assert len(first.layers) == 2
+    assert await bench.build(plan(run(1, "change nothing"), run(2, "two"))) == first
+    assert bench.commands == ["change nothing", "two"]
+
+
 async def test_one_forced_step_leaves_those_before_it() -> None:
     bench = Bench()
     await bench.build(plan(run(1, "one"), run(2, "two")))

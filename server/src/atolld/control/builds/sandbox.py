@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from atolld.control.builds.lent import Lender, Lent
+from atolld.control.builds.lent import Lender, Lent, Nothing
 from atolld.core.build import BuildSpec
 from atolld.core.network import NetworkPolicy
 from atolld.foundation.aio import spawn
@@ -62,7 +62,7 @@ class Guest(Protocol):
 
 @dataclass(slots=True)
 class StepSandbox:
-    """One that runs. `sealed`: it is gone, and its changes are a layer."""
+    """One that runs. `sealed`: it is gone."""
 
     id: SandboxId
     token: str
@@ -109,9 +109,12 @@ class StepSandbox:
         await self.guest.remove(self.address, self.token, path)
 
     async def seal(self, digest: str, manifest: Mapping[str, object]) -> None:
-        """End it and keep what it changed as the layer `digest`. Raises as `Node.seal`."""
-        await self.node.seal(self.id, digest, manifest)
-        self.sealed = True
+        """End it and keep what it changed, if it did, as the layer `digest`. Raises as `Node.seal`."""
+        try:
+            await self.node.seal(self.id, digest, manifest, forbidden=self.lent.forbidden)
+        finally:
+            # It is gone in any case.
+            self.sealed = True
 
 
 class StepSandboxes:
@@ -150,7 +153,7 @@ class StepSandboxes:
         Waits two minutes for room on the machine. Raises as `Node.launch`.
         """
         id, token = new_sandbox_id(), secrets.token_urlsafe(32)
-        lent = await self._lender.lend() if network and lend else Lent()
+        lent: Lent = await self._lender.for_sandbox(layers) if network and lend else Nothing()
         policy = lent.network if network else NetworkPolicy(internet=False)
         what = Launch(
             id=id,

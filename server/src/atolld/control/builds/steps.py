@@ -20,6 +20,8 @@ from atolld.foundation.ids import ProjectId, new_build_id
 
 STAGE_PREFIX = "stage:"
 SECRETS = "/run/secrets"
+# What a step's key stands for when the step changes no file.
+NOTHING = "0" * 64
 _MANIFEST_TEXT = 1000
 
 # Makes the layer of that digest.
@@ -30,7 +32,7 @@ class StepCache(Protocol):
     """Which layer a key stands for: the one that was made last; `atolld.images.stepcache.StepCache` is one."""
 
     def latest(self, key: str) -> str:
-        """The digest of the layer, or `key` itself when nothing else was said."""
+        """The digest of the layer, NOTHING when the step changes nothing, or `key` itself when nothing else was said."""
         ...
 
     def put(self, key: str, digest: str) -> None:
@@ -128,9 +130,9 @@ class Steps:
         force = order.force or step.force
         latest = self._cache.latest(key)
         for digest in () if force else dict.fromkeys((latest, key)):
-            if self._machine.has_layer(digest):
+            if digest == NOTHING or self._machine.has_layer(digest):
                 say("info", f"CACHED {label}")
-                return before.with_layer(digest)
+                return before if digest == NOTHING else before.with_layer(digest)
         say("info", label)
         # Layers never change: what is made anew although it was there has a name of its own, which the key stands for
         # from then on.
@@ -138,11 +140,12 @@ class Steps:
 
         async def begin(tell: Say) -> None:
             await make(digest, tell)
-            if latest != digest:
-                self._cache.put(key, digest)
+            made = digest if self._machine.has_layer(digest) else NOTHING
+            if latest != made:
+                self._cache.put(key, made)
 
         await self._shared.join(digest, begin, say)
-        return before.with_layer(digest)
+        return before.with_layer(digest) if self._machine.has_layer(digest) else before
 
     async def _in_sandbox(self, order: Order, step: Run, before: Progress, digest: str, tell: Say) -> None:
         roots = tuple(map(self._machine.layer_root, before.layers))
