@@ -131,6 +131,8 @@ class Sandboxes:
         self._drafts: dict[Flight, Live] = {}
         self._housekeeper: asyncio.Task[None] | None = None
         self._closing = False
+        # Whether it was a sandbox of a build that died; they have no rows.
+        self.builds_lost: Callable[[Death], bool] = lambda _: False
 
     async def recover(self) -> None:
         """Start the node, take over what an earlier daemon left, and begin to watch the clock."""
@@ -146,7 +148,7 @@ class Sandboxes:
             self._sampler.wake()
 
     async def _on_death(self, death: Death) -> None:
-        if not self.pools.lost(death.id):
+        if not self.pools.lost(death.id) and not self.builds_lost(death):
             await self._ending.on_death(death)
 
     async def shutdown(self, end_all: bool) -> None:

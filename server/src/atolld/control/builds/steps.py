@@ -32,7 +32,7 @@ class StepCache(Protocol):
     """Which layer a key stands for: the one that was made last; `atolld.images.stepcache.StepCache` is one."""
 
     def latest(self, key: str) -> str:
-        """The digest of the layer, NOTHING when the step changes nothing, or `key` itself when nothing else was said."""
+        """The digest of the layer, NOTHING when the step changes nothing; `key` itself when nothing else was said."""
         ...
 
     def put(self, key: str, digest: str) -> None:
