@@ -82,19 +82,19 @@ async def test_a_template_is_made_once(store: SqlTemplates, project: Project) ->
             await work
 
 
-async def test_what_is_of_others_is_found_when_it_is_public(database: Database, project: Project) -> None:
+async def test_templates_of_other_projects(database: Database, project: Project) -> None:
     store, theirs = SqlTemplates(database), await other_project(database)
     template = new_template(theirs)
     await build_up(database, template)
     hidden = new_template(theirs, "content", hidden=True)
     await build_up(database, hidden)
     assert await store.by_name(project.id, "app") is None
-    assert await store.public_by_name("other", "app") is None
+    assert await store.by_path("another", "app") is None
     public = await store.set_public(template.id, True, 30.0)
     assert (public.public, public.updated_at) == (True, 30.0)
-    assert await store.set_public(template.id, True, 40.0) == public == await store.public_by_name("other", "app")
+    assert await store.set_public(template.id, True, 40.0) == public == await store.by_path("other", "app")
     assert (await store.set_public(template.id, False, 50.0)).public is False
-    assert await store.public_by_name("other", "app") is None
+    assert await store.by_path("other", "nope") is None
     with pytest.raises(FailedPrecondition, match="own definition"):
         await store.set_public(hidden.id, True, 30.0)
     assert (await store.set_public(hidden.id, False, 30.0)).public is False
@@ -260,7 +260,7 @@ async def test_a_deleted_template_is_found_by_nobody(database: Database, store: 
     await store.set_public(template.id, True, 7.0)
     assert list(await store.delete(template.id, 9.0)) == [building.id, waiting.id]
     assert await store.find(template.id) is None is await store.by_name(project.id, "app")
-    assert await store.public_by_name("default", "app") is None
+    assert await store.by_path("default", "app") is None
     assert await store.list(TemplateQuery(project.id)) == [] == await store.builds(template.id)
     assert await store.tags(template.id) == [] == await store.history(template.id, "v1")
     for build in (ready, building, waiting):
@@ -407,9 +407,45 @@ async def test_hidden_templates_that_nobody_used(database: Database, project: Pr
     assert list(await store.unused(100.0)) == ([template.id] if unused else [])
 
 
+async def test_outlines(database: Database, store: SqlTemplates, project: Project) -> None:
+    empty, building, tagged, untagged, deleted = (
+        new_template(project.id, name) for name in ("empty", "building", "tagged", "untagged", "deleted")
+    )
+    gone = await build_up(database, empty, state=B.FAILED)
+    await store.delete_build(gone.id, 3.0)
+    waits = await build_up(database, building, state=B.WAITING)
+    default = await build_up(database, tagged, "default", "v1", at=2.0)
+    await build_up(database, tagged, "v2", at=5.0)
+    failed = await build_up(database, tagged, state=B.FAILED, at=6.0)
+    for at in (2.0, 5.0):
+        newest = await build_up(database, untagged, "v1", at=at)
+    await build_up(database, deleted)
+    await store.delete(deleted.id, 9.0)
+    found = await store.outlines([one.id for one in (empty, building, tagged, untagged, deleted)])
+    shown = {id: (one.current, one.newest, one.builds, [tag.tag for tag in one.tags]) for id, one in found.items()}
+    assert shown == {
+        empty.id: (None, None, 0, []),
+        building.id: (waits, waits, 1, []),
+        tagged.id: (default, failed, 3, ["default", "v1", "v2"]),
+        untagged.id: (newest, newest, 2, ["v1"]),
+    }
+    assert await store.outlines([]) == {}
+
+
+async def test_use_is_noted(database: Database, store: SqlTemplates, project: Project) -> None:
+    template = new_template(project.id, hidden=True)
+    await build_up(database, template)
+    assert list(await store.unused(100.0)) == [template.id]
+    await store.touch(template.id, 100.0)
+    await store.touch(new_template_id(), 100.0)
+    assert list(await store.unused(100.0)) == []
+
+
 async def test_writes_are_counted_when_they_are_done(database: Database, store: SqlTemplates, project: Project) -> None:
     template = new_template(project.id)
     counts = [store.changes]
+    heard: list[int] = []
+    store.listen(lambda: heard.append(store.changes))
     _, build = await store.request(template, new_build(template))
     counts.append(store.changes)
     begun = spawn(store.begin(build.id, None, None), name="begin", report=False)
@@ -424,3 +460,4 @@ async def test_writes_are_counted_when_they_are_done(database: Database, store: 
     counts.append(store.changes)
     assert counts == sorted(counts)
     assert counts[2] == counts[1] + 2
+    assert heard == [counts[0] + 1, counts[0] + 2, counts[0] + 3]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from atolld.foundation.errors import FailedPrecondition, NotFound
 from atolld.foundation.ids import BuildId, ProjectId, TemplateId
 from atolld.storage import builds, tagging
 from atolld.storage.database import Database
+from atolld.storage.outlines import outlines
 from atolld.storage.saves import finish_snapshot
 from atolld.storage.schema import projects, template_assignments, template_builds, template_tags, templates
 from atolld.storage.templaterows import (
@@ -26,7 +27,7 @@ from atolld.storage.templaterows import (
     template_from_row,
     template_to_row,
 )
-from atolld.storage.templatestore import BuildPosition, Memory, TemplateQuery
+from atolld.storage.templatestore import BuildPosition, Memory, Outline, TemplateQuery
 
 T = TypeVar("T")
 
@@ -40,11 +41,16 @@ class SqlTemplates:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._changes = 0
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def changes(self) -> int:
         """See `TemplateRecordStore.changes`."""
         return self._changes
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """See `TemplateRecordStore.listen`."""
+        self._listeners.append(listener)
 
     async def request(self, draft: TemplateRecord, build: Build) -> tuple[TemplateRecord, Build]:
         """See `TemplateRecordStore.request`."""
@@ -81,12 +87,13 @@ class SqlTemplates:
         row = await self._database.read(lambda c: c.execute(query).first())
         return None if row is None else template_from_row(row)
 
-    async def public_by_name(self, project_name: str, name: str) -> TemplateRecord | None:
-        """See `TemplateRecordStore.public_by_name`."""
+    async def by_path(self, project_name: str, name: str) -> TemplateRecord | None:
+        """See `TemplateRecordStore.by_path`."""
         query = (
             select(templates)
             .join(projects, projects.c.id == templates.c.project_id)
-            .where(func.lower(projects.c.name) == project_name.lower(), templates.c.name == name, templates.c.public)
+            .where(func.lower(projects.c.name) == project_name.lower(), templates.c.name == name)
+            .order_by(projects.c.name)
         )
         row = await self._database.read(lambda c: c.execute(query).first())
         return None if row is None else template_from_row(row)
@@ -107,6 +114,14 @@ class SqlTemplates:
             statement = statement.where(place < tuple_(query.after.created_at, query.after.id))
         rows = await self._database.read(lambda c: c.execute(statement).all())
         return [template_from_row(row) for row in rows]
+
+    async def outlines(self, ids: Sequence[TemplateId]) -> Mapping[TemplateId, Outline]:
+        """See `TemplateRecordStore.outlines`."""
+        return await self._database.read(lambda c: outlines(c, ids))
+
+    async def touch(self, id: TemplateId, now: float) -> None:
+        """See `TemplateRecordStore.touch`."""
+        await self._write(lambda c: builds.touch(c, id, now))
 
     async def set_public(self, id: TemplateId, public: bool, now: float) -> TemplateRecord:
         """See `TemplateRecordStore.set_public`."""
@@ -266,6 +281,8 @@ class SqlTemplates:
                 return await self._database.write(work)
             finally:
                 self._changes += 1
+                for listener in self._listeners:
+                    listener()
 
         # A write goes on although its caller is cancelled, and is counted when it is done.
         return await asyncio.shield(spawn(write(), name="write-template", report=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,17 @@ class Memory:
     saved: Saved
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A template in a list. `current`: the build that `default` means; the newest ready one when there is none; else
+    the newest. `newest`: in whatever state it is. `builds`: how many there are. `tags`: by name."""
+
+    current: Build | None
+    newest: Build | None
+    builds: int
+    tags: tuple[Tag, ...]
+
+
 class TemplateRecordStore(Protocol):
     """Templates, builds and tags. What was deleted is found by nobody, but stays while sandboxes or snapshots need it.
 
@@ -57,6 +68,10 @@ class TemplateRecordStore(Protocol):
     def changes(self) -> int:
         """Grows with every write, after it: what was read before is true as long as this stays the same. There is one
         process for a database."""
+        ...
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every write."""
         ...
 
     async def request(self, draft: TemplateRecord, build: Build) -> tuple[TemplateRecord, Build]:
@@ -78,12 +93,20 @@ class TemplateRecordStore(Protocol):
         """The project's own, hidden ones too."""
         ...
 
-    async def public_by_name(self, project_name: str, name: str) -> TemplateRecord | None:
-        """A public one of the project with that name, which is compared in lower case. Hidden ones are never public."""
+    async def by_path(self, project_name: str, name: str) -> TemplateRecord | None:
+        """Of the project with that name, which is compared in lower case; public or not."""
         ...
 
     async def list(self, query: TemplateQuery) -> Sequence[TemplateRecord]:
         """Newest first, at most `query.limit`."""
+        ...
+
+    async def outlines(self, ids: Sequence[TemplateId]) -> Mapping[TemplateId, Outline]:
+        """What lists say of templates; those that are not there are left out."""
+        ...
+
+    async def touch(self, id: TemplateId, now: float) -> None:
+        """It is used: `updated_at` is `now`. Gone is success."""
         ...
 
     async def set_public(self, id: TemplateId, public: bool, now: float) -> TemplateRecord:
