@@ -108,7 +108,8 @@ def _checked(step: Step, where: Where, inputs: Inputs, origins: list[str]) -> St
             check_envs(step.envs)
             return replace(step, where=where)
         case Workdir():
-            _check_path(step.path, "the working directory")
+            if step.path is not None:
+                _check_path(step.path, "the working directory")
             return replace(step, where=where)
         case User():
             check_text(step.user, "the user")
@@ -171,6 +172,6 @@ def _text(step: Step) -> str:
         case Env():
             return f"ENV {' '.join(f'{name}={shlex.quote(value)}' for name, value in step.envs.items())}"
         case Workdir():
-            return f"WORKDIR {step.path}"
+            return f"WORKDIR {step.path or '/'}"
         case User():
             return f"USER {step.user}"
