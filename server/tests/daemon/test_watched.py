@@ -52,6 +52,14 @@ async def test_a_terminate_is_told(node: Node, ended: list[SandboxId]) -> None:
     assert ended == [LAUNCH.id]
 
 
+async def test_a_seal_is_an_end(node: Node, inner: FakeNode, ended: list[SandboxId]) -> None:
+    await node.launch(LAUNCH)
+    inner.machine.sandboxes[LAUNCH.id].files["/a"] = b"x"
+    assert await node.seal(LAUNCH.id, "ab" * 32, {"n": 1}, forbidden=["y"])
+    assert ended == [LAUNCH.id]
+    assert inner.machine.layers["ab" * 32].manifest == {"n": 1}
+
+
 async def test_a_terminate_that_fails_is_told_too(node: Node, inner: FakeNode, ended: list[SandboxId]) -> None:
     await node.launch(LAUNCH)
     inner.fail("terminate", Internal("no"))

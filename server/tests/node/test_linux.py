@@ -34,6 +34,7 @@ from atolld.host.ownlogs import OwnLogs
 from atolld.host.rootfs import RootFilesystems
 from atolld.host.saves import Saves
 from atolld.host.templatelayers import TemplateLayers, is_pinned
+from atolld.images.layers import LayerStore
 from atolld.node.linux import LinuxMachine
 from atolld.node.machine import Prepared
 from atolld.node.mechanisms import Mechanisms
@@ -382,3 +383,28 @@ async def test_bounds_change_while_it_runs(host: Host, machine: LinuxMachine) ->
     await machine.release(first)
     with pytest.raises(NotFound):
         await machine.set_resources(first, RESOURCES, OVERHEAD)
+
+
+DIGEST = "ab" * 32
+
+
+async def test_what_was_changed_becomes_a_layer(host: Host, machine: LinuxMachine) -> None:
+    (host.layer / "etc").mkdir(mode=0o750)
+    (host.layer / "etc" / "passwd").write_text("root")
+    prepared = await prepare(machine, host)
+    assert (prepared.rootfs / "etc").stat().st_mode & 0o7777 == 0o750
+    assert not await machine.seal(prepared, (host.layer,), DIGEST, {})
+    (prepared.rootfs / "usr" / "new").write_text("n")
+    os.rename(prepared.rootfs / "usr", prepared.rootfs / "moved")
+    assert await machine.seal(prepared, (host.layer,), DIGEST, {"step": "RUN"})
+    await machine.release(prepared)
+    store = LayerStore(host.layer.parent.parent.parent)
+    layer = store.get(DIGEST)
+    assert layer is not None and layer.manifest["step"] == "RUN" and layer.root.parent.stat().st_mode & 0o777 == 0o700
+    over = await machine.prepare(new_sandbox_id(), (host.layer, layer.root), RESOURCES, OVERHEAD, POLICY)
+    assert (over.rootfs / "moved" / "template").read_text() == "t"
+    assert (over.rootfs / "moved" / "new").read_text() == "n"
+    assert not (over.rootfs / "usr").exists()
+    assert (over.rootfs / "etc" / "passwd").read_text() == "root"
+    await machine.release(over)
+    assert sorted(os.listdir(store.directory)) == ["aa", DIGEST]

@@ -14,7 +14,7 @@ import os
 import pwd
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from atolld.runtime.driver import Fingerprint, Power
 READY_DEADLINE_S = 10.0
 ISOLATION = "none: commands run as the daemon's own user on this machine"
 CANNOT_SAVE = "node=fake runs sandboxes as ordinary processes, which can be neither saved nor frozen; use gvisor"
+CANNOT_SEAL = "node=fake runs sandboxes as ordinary processes: they have no files of their own to build; use gvisor"
 
 _GUARD = """\
 set -e
@@ -114,6 +115,14 @@ class ProcessNode(FakeNode):
         """Raises NotFound, FailedPrecondition: it cannot be done here."""
         self._here(id)
         raise FailedPrecondition(CANNOT_SAVE)
+
+    async def seal(
+        self, id: SandboxId, digest: str, manifest: Mapping[str, object], *, forbidden: Sequence[str] = ()
+    ) -> bool:
+        """Raises NotFound, FailedPrecondition: it cannot be done here."""
+        self._here(id)
+        await self.terminate(id)
+        raise FailedPrecondition(CANNOT_SEAL)
 
     async def import_save(self, save_id: SnapshotId, stream: AsyncIterator[bytes], admit: Admit) -> Saved:
         """Raises FailedPrecondition: it cannot be done here."""

@@ -61,6 +61,15 @@ class WatchedNode:
         finally:
             self._ended(id)
 
+    async def seal(
+        self, id: SandboxId, digest: str, manifest: Mapping[str, object], *, forbidden: Sequence[str] = ()
+    ) -> bool:
+        """See `Node.seal`."""
+        try:
+            return await self._node.seal(id, digest, manifest, forbidden=forbidden)
+        finally:
+            self._ended(id)
+
     async def fingerprints(self) -> dict[str, Fingerprint]:
         """See `Node.fingerprints`."""
         return await self._node.fingerprints()

@@ -46,13 +46,20 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
         await asyncio.wait(present)
 
 
-async def to_the_end(work: Coroutine[Any, Any, T], *, name: str) -> T:
-    """`work`, waited for also by a caller that is cancelled: a thread, say, cannot be stopped half way."""
+async def to_the_end(work: Coroutine[Any, Any, T], *, name: str, on_cancel: Callable[[], object] | None = None) -> T:
+    """`work`, waited for also by a caller that is cancelled: a thread, say, cannot be stopped half way.
+
+    `on_cancel`: tells it that nobody wants its result any more.
+    """
     task = spawn(work, name=name, report=False)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
         raise
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from atolld.foundation.aio import spawn
+from atolld.foundation.aio import to_the_end
 from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import InvalidArgument
 from atolld.images.decompress import open_layer
@@ -77,7 +76,7 @@ class ImageLayers:
                 return layer, False
             stop = threading.Event()
             work = asyncio.to_thread(self._unpack, id, blob, below, stop)
-            return await _to_the_end(work, stop), True
+            return await to_the_end(work, name="unpack-layer", on_cancel=stop.set), True
 
     def _unpack(self, id: LayerId, blob: Path, below: Sequence[Layer], stop: threading.Event) -> Layer:
         # Of a daemon that was killed.
@@ -108,15 +107,3 @@ class ImageLayers:
         for digest in digests:
             if digest not in kept:
                 self._store.drop(digest, self._clock.now())
-
-
-async def _to_the_end(work: Coroutine[Any, Any, Layer], stop: threading.Event) -> Layer:
-    """Wait for a thread; when cancelled, tell it to stop and wait on: what it fills is locked and removed by it."""
-    task = spawn(work, name="unpack-layer", report=False)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait({task})
-        task.exception()
-        raise

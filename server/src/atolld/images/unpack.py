@@ -244,13 +244,16 @@ class _Unpacking:
         if self._stop is not None and self._stop.is_set():
             raise Cancelled
         self._unchecked_bytes = 0
-        space = os.statvfs(self._tree.root)
-        # Some file systems have no fixed number of files and say 0.
-        few_files = space.f_files and space.f_favail < RESERVE_FILES
-        if space.f_bavail * space.f_frsize < self._reserve_bytes or few_files:
-            raise Capacity(
-                "a layer does not fit: the disk would become full; 'atoll image prune' frees what nobody uses"
-            )
+        check_room(self._tree.root, self._reserve_bytes)
+
+
+def check_room(directory: int, reserve_bytes: int) -> None:
+    """Raises Capacity when less than the reserve is free, in bytes or files, on the file system of `directory`."""
+    space = os.statvfs(directory)
+    # Some file systems have no fixed number of files and say 0.
+    few_files = space.f_files and space.f_favail < RESERVE_FILES
+    if space.f_bavail * space.f_frsize < reserve_bytes or few_files:
+        raise Capacity("a layer does not fit: the disk would become full; 'atoll image prune' frees what nobody uses")
 
 
 def _make_opaque(name: str, parent: int) -> None:

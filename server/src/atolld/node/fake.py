@@ -149,6 +149,21 @@ class FakeNode:
         await self._step("terminate")
         self.machine.sandboxes.pop(id, None)
 
+    async def seal(
+        self, id: SandboxId, digest: str, manifest: Mapping[str, object], *, forbidden: Sequence[str] = ()
+    ) -> bool:
+        """See `Node.seal`: the sandbox's `files` are what it changed."""
+        self.calls.append(("seal", id))
+        here = self._here(id)
+        try:
+            await self._step("seal")
+            if self.machine.sandboxes.get(id) is not here:
+                raise FailedPrecondition(f"sandbox {id} was ended before its changes were kept")
+            return self.machine.seal(here, digest, manifest, forbidden)
+        finally:
+            if self.machine.sandboxes.get(id) is here:
+                del self.machine.sandboxes[id]
+
     async def recover(
         self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
     ) -> dict[SandboxId, Death | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from atolld.core.network import NetworkPolicy
@@ -30,6 +30,9 @@ class FakeMachine(FakeSaves):
         self.resources: dict[SandboxId, Resources] = {}
         self.sources: dict[SandboxId, SnapshotId] = {}
         self.parked: set[int] = set()
+        # Layers that were sealed: which execution, and the manifest. `unchanged`: those that changed nothing.
+        self.sealed: dict[str, tuple[SandboxId, Mapping[str, object]]] = {}
+        self.unchanged: set[SandboxId] = set()
         self.consumed: dict[SandboxId, Consumption] = {}
         self.fail_prepare: Exception | None = None
         self.memory_free_mib = 100_000
@@ -100,6 +103,19 @@ class FakeMachine(FakeSaves):
         slot = record.get("slot")
         if isinstance(slot, int):
             self.parked.discard(slot)
+
+    async def seal(
+        self,
+        prepared: Prepared,
+        layers: tuple[Path, ...],
+        digest: str,
+        manifest: Mapping[str, object],
+        forbidden: Sequence[str] = (),
+    ) -> bool:
+        self._call("seal", prepared.id)
+        if prepared.id not in self.unchanged:
+            self.sealed.setdefault(digest, (prepared.id, manifest))
+        return prepared.id not in self.unchanged
 
     async def release(self, prepared: Prepared) -> None:
         self.prepared.pop(prepared.id, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,14 @@ class FakeSave:
             raise InvalidArgument(f"this is not an archive of a snapshot: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class FakeLayer:
+    """What a sandbox of a build changed."""
+
+    files: Mapping[str, bytes]
+    manifest: Mapping[str, object]
+
+
 @dataclass(slots=True)
 class FakeMachine:
     """What stays when the daemon is killed. Hand the same one to the next `FakeNode` to play a restart.
@@ -99,6 +107,7 @@ class FakeMachine:
 
     sandboxes: dict[SandboxId, FakeSandbox] = field(default_factory=dict)
     saves: dict[SnapshotId, FakeSave] = field(default_factory=dict)
+    layers: dict[str, FakeLayer] = field(default_factory=dict)
     memory_bytes: int = 1 << 20
     disk_bytes: int = 1 << 16
     launched: int = 0
@@ -130,6 +139,17 @@ class FakeMachine:
         made.envs.update(what.envs)
         self.sandboxes[what.id] = made
         return made
+
+    def seal(self, source: FakeSandbox, digest: str, manifest: Mapping[str, object], forbidden: Sequence[str]) -> bool:
+        """Keep the files of `source` as a layer; False when it has none. Raises FailedPrecondition on forbidden."""
+        if digest in self.layers:
+            return True
+        for path, data in source.files.items():
+            if any(text.encode() in data for text in forbidden if text):
+                raise FailedPrecondition(f"{path} holds a setting of this machine")
+        if source.files:
+            self.layers[digest] = FakeLayer(dict(source.files), dict(manifest))
+        return bool(source.files)
 
     def begin_save(self, id: SnapshotId, kind: SaveKind, source: FakeSandbox) -> FakeSave:
         """Put down a save of `source` as it is now; not whole yet."""

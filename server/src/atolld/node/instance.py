@@ -29,7 +29,7 @@ class Instance:
     `layers`: those below its disk; None when the daemon that launched it did not note them. `standing`: it was stopped
     for a save, or may have been. `frozen`: the same for a freeze. `condemned`: it is being ended, or that was tried.
     `token`: what its agent wants to hear. `lock` guards what stops or changes it; `saves` are those under way or
-    waiting, `saves_begun` how many got that far.
+    waiting, `saves_begun` how many got that far; `seal` keeps what it changed as a layer.
     """
 
     id: SandboxId
@@ -47,6 +47,7 @@ class Instance:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     saves: set[asyncio.Task[Saved]] = field(default_factory=set)
     saves_begun: int = 0
+    seal: asyncio.Task[bool] | None = None
     token: str | None = field(default=None, repr=False)
 
     @property

@@ -171,6 +171,22 @@ class Node(Protocol):
         """
         ...
 
+    async def seal(
+        self, id: SandboxId, digest: str, manifest: Mapping[str, object], *, forbidden: Sequence[str] = ()
+    ) -> bool:
+        """End a sandbox of a build and keep what it changed as the layer `digest` of the machine's layers; False, and
+        no layer, when it changed nothing. A layer of that digest that is there already is success, and stays.
+
+        Its processes are killed at once. What the runtime, the node and the agent put there is no part of the layer,
+        and neither are sockets and devices. `forbidden`: texts that must be in no file of it, see
+        `atolld.images.sealing`. The layer is not pruned for an hour, and nor are those below. Nothing of the sandbox is
+        left when it returns or raises.
+
+        Raises NotFound; FailedPrecondition when a file, which it names, holds a forbidden text, when there is more than
+        a layer may have, or when the sandbox was ended meanwhile; Capacity when the disk is full. No layer then.
+        """
+        ...
+
     async def recover(
         self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
     ) -> dict[SandboxId, Death | None]:

@@ -10,13 +10,15 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import stat
+import threading
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
-from atolld.foundation.aio import CleanupStack
+from atolld.foundation.aio import CleanupStack, to_the_end
 from atolld.foundation.errors import Capacity, FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.foundation.units import MIB
@@ -25,7 +27,11 @@ from atolld.host.layers import Layer, thaw
 from atolld.host.nftables import Egress
 from atolld.host.saves import DISK
 from atolld.host.slots import Slot
+from atolld.images.layers import LayerStore
+from atolld.images.sealing import Upper
+from atolld.images.tree import Refused, directory_in
 from atolld.node.linux_saves import LinuxSaves
+from atolld.node.linux_seals import seal_into
 from atolld.node.machine import Consumption, Prepared
 from atolld.node.mechanisms import Mechanisms
 from atolld.runtime.driver import Overhead
@@ -70,7 +76,7 @@ class LinuxMachine(LinuxSaves):
             layer = await self._new_layer(id, resources, source)
             undo.push("writable layer", lambda: host.layers.destroy(layer))
             if source is None:
-                await asyncio.to_thread(_write_resolver, layer.upper, host.network.dns_servers)
+                await asyncio.to_thread(_write_resolver, layer.upper, layers[::-1], host.network.dns_servers)
             # overlayfs names its lower layers from the top.
             await host.roots.mount(id, layers[::-1], layer)
             undo.push("root file system", lambda: host.roots.unmount(id))
@@ -142,6 +148,23 @@ class LinuxMachine(LinuxSaves):
         """See `Machine.unpark`."""
         if (index := _slot_of(record)) is not None:
             self._host.network.slots.unpark(index)
+
+    async def seal(
+        self,
+        prepared: Prepared,
+        layers: tuple[Path, ...],
+        digest: str,
+        manifest: Mapping[str, object],
+        forbidden: Sequence[str] = (),
+    ) -> bool:
+        """See `Machine.seal`."""
+        store = LayerStore(self._host.saves.templates.directory.parent)
+        upper = Upper(self._host.layers.get(prepared.id).upper, prepared.rootfs, layers[::-1])
+        stop = threading.Event()
+        work = asyncio.to_thread(
+            seal_into, store, upper, digest, manifest, forbidden=forbidden, clock=self._host.clock, stop=stop
+        )
+        return await to_the_end(work, name=f"seal-files-{prepared.id}", on_cancel=stop.set)
 
     async def release(self, prepared: Prepared) -> None:
         """See `Machine.release`."""
@@ -293,14 +316,27 @@ def _slot_of(record: Mapping[str, object]) -> int | None:
     return index if isinstance(index, int) else None
 
 
-def _write_resolver(upper: Path, servers: tuple[IPv4Address, ...]) -> None:
+def _write_resolver(upper: Path, lower: Sequence[Path], servers: tuple[IPv4Address, ...]) -> None:
     # Before the overlay is mounted, so that no symbolic link of a template leads it anywhere.
     directory = upper / "etc"
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
+    try:
+        below = directory_in(lower, ("etc",))
+    except Refused:
+        # A link: the directory takes its place.
+        below = None
+    if below is not None:
+        # In an overlay it is the upper directory's owner and mode that count.
+        os.chown(directory, below.status.st_uid, below.status.st_gid)
+        directory.chmod(stat.S_IMODE(below.status.st_mode))
+        for name, value in below.xattrs.items():
+            os.setxattr(directory, name, value)
     file = directory / "resolv.conf"
     file.write_text("".join(f"nameserver {server}\n" for server in servers), encoding="ascii")
     file.chmod(0o644)
+    if below is not None:
+        os.utime(directory, ns=(below.status.st_mtime_ns, below.status.st_mtime_ns))
 
 
 def _names(directory: Path) -> list[str]:

@@ -126,6 +126,20 @@ class Machine(Protocol):
         """Undo `park`: the paused sandbox is gone. `prepare(formerly=record)` does it too."""
         ...
 
+    async def seal(
+        self,
+        prepared: Prepared,
+        layers: tuple[Path, ...],
+        digest: str,
+        manifest: Mapping[str, object],
+        forbidden: Sequence[str] = (),
+    ) -> bool:
+        """Keep what was changed in the root file system as the layer `digest`; its processes have ended.
+
+        `layers`: those below its disk, lowest first. See `Node.seal`.
+        """
+        ...
+
     async def release(self, prepared: Prepared) -> None:
         """Remove the surroundings; processes in them must be gone or are killed."""
         ...

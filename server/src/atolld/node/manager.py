@@ -47,6 +47,7 @@ from atolld.node.retries import Retries
 from atolld.node.sampler import Sampler
 from atolld.node.saves_in_use import SavesInUse
 from atolld.node.saving import Saver
+from atolld.node.sealing import seal
 from atolld.runtime.driver import Fingerprint, RuntimeDriver
 
 log = logging.getLogger("atolld.node")
@@ -143,6 +144,22 @@ class NodeManager:
             self._machine.park(instance.prepared.record)
         leaving = [one for one in self._leaving.values() if one.id == id]
         await asyncio.gather(*(self._end(one, grace_s) for one in (*leaving, instance) if one is not None))
+
+    async def seal(
+        self, id: SandboxId, digest: str, manifest: Mapping[str, object], *, forbidden: Sequence[str] = ()
+    ) -> bool:
+        """See `Node.seal`. A caller that goes away leaves neither sandbox nor half a layer."""
+        instance = self._instance(id)
+        instance.check_alive()
+        # So that its end, which is ours, is nobody's news.
+        instance.condemned = True
+        sealing = seal(self._machine, instance, digest, manifest, forbidden)
+        task = spawn(sealing, name=f"seal-{id}", report=False)
+        instance.seal = task
+        try:
+            return await result_of(task, f"sandbox {id} was ended before its changes were kept", _nothing)
+        finally:
+            await self._retries.now_or_later(id, "be cleaned", lambda: self._end(instance))
 
     async def recover(
         self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
@@ -271,7 +288,8 @@ class NodeManager:
     async def close(self) -> None:
         """See `Node.close`."""
         instances = (*self._running.values(), *self._leaving.values())
-        await cancel_and_wait(*self._launching.values(), *(task for one in instances for task in one.saves))
+        saving = (task for one in instances for task in (*one.saves, one.seal))
+        await cancel_and_wait(*self._launching.values(), *saving)
         await asyncio.gather(*(one.ending for one in instances if one.ending), return_exceptions=True)
         await self._pool.close()
         await self._retries.close()
@@ -354,7 +372,7 @@ class NodeManager:
     async def _take_down(self, instance: Instance, grace_s: float) -> None:
         """On failure the sandbox stays known, so that the next try goes on where this one stopped."""
         try:
-            await cancel_and_wait(instance.watcher, *instance.saves)
+            await cancel_and_wait(instance.watcher, instance.seal, *instance.saves)
             # What stands still must not run on: its save is to be the last of it.
             if grace_s > 0 and not instance.standing:
                 await instance.driver.stop(instance.handle, grace_s)
@@ -370,3 +388,7 @@ class NodeManager:
             self._pool.wake()
         finally:
             instance.ending = None
+
+
+async def _nothing() -> None:
+    """A layer that nobody waits for any more is as good as any other."""

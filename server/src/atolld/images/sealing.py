@@ -1,0 +1,290 @@
+"""What a sandbox changed, as a layer: the overlay's upper directory, less what the runtime itself puts there.
+
+A layer holds whole directories: one that the sandbox renamed, of which overlayfs keeps only where it was, is copied
+from the sandbox's own view. So it means the same over the same layers, in an archive, and to an engine that knows
+nothing of overlayfs's redirects.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atolld.foundation.errors import Capacity, FailedPrecondition
+from atolld.foundation.units import MIB, format_bytes
+from atolld.images.filecopy import (
+    KEPT_XATTRS,
+    READ_FLAGS,
+    WRITE_FLAGS,
+    copy_data,
+    copy_special,
+    holds_any,
+    kept_attributes,
+    set_attributes,
+    set_times,
+)
+from atolld.images.tree import MAX_DEPTH, OPAQUE, Refused, directory_in, is_whiteout
+from atolld.images.unpack import MAX_DIRECTORIES, MAX_ENTRIES, RESERVE_BYTES, Cancelled, check_room
+
+MAX_BYTES = 32 << 30
+_REDIRECT = "trusted.overlay.redirect"
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHECK_EVERY_BYTES = 32 * MIB
+_CHECK_EVERY_ENTRIES = 2_000
+_SEARCH_LIMIT = 16 * MIB
+
+# What the drivers mount over, with whatever is made there for it, and what the node and the agent write.
+_OURS = frozenset(
+    {(".atoll",), ("dev",), ("proc",), ("sys",), ("etc", "resolv.conf"), ("run", "e2b"), ("run", ".atoll")}
+)
+# Directories that are made where an image lacks them.
+_MADE = {("tmp",): 0o1777, ("run",): 0o755, ("etc",): 0o755}
+# Where programs note what they fetched and from where; a layer can do without.
+_CACHES = frozenset({"_cacache", ".npm", ".cache", "_logs"})
+_CACHE_PLACES = (("var", "cache"), ("var", "log"), ("var", "lib", "apt", "lists"))
+
+
+@dataclass(frozen=True, slots=True)
+class Upper:
+    """A sandbox whose processes have ended. `changed`: its upper directory. `view`: its root file system, still
+    mounted. `lower`: roots of the layers below, the topmost first."""
+
+    changed: Path
+    view: Path
+    lower: Sequence[Path]
+
+
+def seal(
+    upper: Upper,
+    root: Path,
+    *,
+    forbidden: Sequence[str] = (),
+    reserve_bytes: int = RESERVE_BYTES,
+    stop: threading.Event | None = None,
+) -> int:
+    """Fill the empty directory `root` with what a sandbox changed; returns the number of entries, 0 for no change.
+
+    A directory that differs from what is below in nothing but its time is no change; sockets and devices are left out.
+    `forbidden`: texts that must not be in any file: caches that hold one are left out. Blocks. The caller removes what
+    a failure leaves.
+
+    Raises FailedPrecondition when another file holds one of `forbidden`, or there is more than a layer may have;
+    Capacity when the disk is full, Cancelled, OSError.
+    """
+    sealing = _Sealing(upper, [text.encode() for text in forbidden if text], reserve_bytes, stop)
+    try:
+        return sealing.run(root)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Capacity("the disk became full while what a sandbox changed was stored") from None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the walk is. `is_view`: in the sandbox's view, below a renamed directory. `is_new`: nothing of the layers
+    below shows here."""
+
+    is_view: bool = False
+    is_new: bool = False
+
+
+class _Sealing:
+    def __init__(
+        self, upper: Upper, needles: Sequence[bytes], reserve_bytes: int, stop: threading.Event | None
+    ) -> None:
+        self._upper = upper
+        self._needles = needles
+        self._reserve_bytes = reserve_bytes
+        self._stop = stop
+        self._root = -1
+        self._entries = 0
+        self._directories = 0
+        self._bytes = 0
+        self._unchecked_bytes = 0
+        # First name of each file that has several; a name is the path from the root.
+        self._links: dict[tuple[int, int], tuple[str, ...]] = {}
+
+    def run(self, root: Path) -> int:
+        source = os.open(self._upper.changed, _OPEN)
+        try:
+            self._root = os.open(root, _OPEN)
+            try:
+                self._check()
+                self._contents(source, self._root, (), _Place())
+                self._finish_root(source)
+            finally:
+                os.close(self._root)
+        finally:
+            os.close(source)
+        return self._entries
+
+    def _contents(self, source: int, target: int, names: tuple[str, ...], place: _Place) -> None:
+        if len(names) >= MAX_DEPTH:
+            raise FailedPrecondition(
+                f"/{'/'.join(names[:8])}/... is nested deeper than {MAX_DEPTH} directories, which no layer holds"
+            )
+        for name in sorted(os.listdir(source), key=os.fsencode):
+            path = (*names, name)
+            if path in _OURS:
+                continue
+            status = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                self._directory(source, target, path, status, place)
+            elif stat.S_ISREG(status.st_mode):
+                self._file(source, target, path, status)
+            elif is_whiteout(status):
+                os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=target)
+                self._count()
+            elif copy_special(name, source, target):
+                self._count()
+
+    def _directory(
+        self, source: int, target: int, path: tuple[str, ...], status: os.stat_result, place: _Place
+    ) -> None:
+        changed = os.open(path[-1], _OPEN, dir_fd=source)
+        try:
+            redirected = not place.is_view and _xattr(changed, _REDIRECT) is not None
+            opaque = redirected or (not place.is_view and _xattr(changed, OPAQUE) == b"y")
+            within = _Place(is_view=place.is_view or redirected, is_new=place.is_new or opaque)
+            before = self._entries
+            os.mkdir(path[-1], 0o700, dir_fd=target)
+            new = os.open(path[-1], _OPEN, dir_fd=target)
+            try:
+                self._count()
+                inside = self._open_view(path) if redirected else os.dup(changed)
+                try:
+                    self._contents(inside, new, path, within)
+                finally:
+                    os.close(inside)
+                xattrs = kept_attributes(changed)
+                bare = self._entries == before + 1 and not (redirected or place.is_new)
+                if bare and self._is_as_below(path, status, xattrs, opaque=opaque):
+                    os.rmdir(path[-1], dir_fd=target)
+                    self._entries -= 1
+                    return
+                self._directories += 1
+                if self._directories > MAX_DIRECTORIES:
+                    raise FailedPrecondition(f"a layer has at most {MAX_DIRECTORIES} directories, and this is more")
+                if opaque:
+                    os.setxattr(new, OPAQUE, b"y")
+                set_attributes(new, status, xattrs)
+                set_times(new, status)
+            finally:
+                os.close(new)
+        finally:
+            os.close(changed)
+
+    def _file(self, source: int, target: int, path: tuple[str, ...], status: os.stat_result) -> None:
+        name = path[-1]
+        first = self._links.get((status.st_dev, status.st_ino))
+        if first is not None:
+            self._link(first, target, name)
+            return
+        self._bytes += status.st_size
+        if self._bytes > MAX_BYTES:
+            raise FailedPrecondition(f"a layer holds at most {format_bytes(MAX_BYTES)}, and this is more")
+        read = os.open(name, READ_FLAGS, dir_fd=source)
+        try:
+            if self._needles and holds_any(read, self._needles, _SEARCH_LIMIT):
+                if _is_cache(path):
+                    return
+                raise FailedPrecondition(
+                    f"/{'/'.join(path)} holds a setting of this machine (a package mirror, a proxy), which builds may "
+                    "use but not keep: remove the file, or the line, in the same step"
+                )
+            write = os.open(name, WRITE_FLAGS, 0o600, dir_fd=target)
+            try:
+                copy_data(read, write, self._told)
+                set_attributes(write, status, kept_attributes(read))
+                set_times(write, status)
+            finally:
+                os.close(write)
+        finally:
+            os.close(read)
+        if status.st_nlink > 1:
+            self._links[status.st_dev, status.st_ino] = path
+        self._count()
+
+    def _link(self, first: tuple[str, ...], target: int, name: str) -> None:
+        directory = _descend(os.dup(self._root), first[:-1])
+        try:
+            os.link(first[-1], name, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
+        finally:
+            os.close(directory)
+        self._count()
+
+    def _is_as_below(
+        self, path: tuple[str, ...], status: os.stat_result, xattrs: dict[str, bytes], *, opaque: bool
+    ) -> bool:
+        """Whether a directory without anything in it, hiding what is below it if `opaque`, changes nothing."""
+        mine = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        try:
+            below = directory_in(self._upper.lower, path)
+        except Refused:
+            # A link is there: the directory takes its place.
+            return False
+        if below is None:
+            return path in _MADE and mine == (_MADE[path], 0, 0)
+        if opaque:
+            return False
+        theirs = (stat.S_IMODE(below.status.st_mode), below.status.st_uid, below.status.st_gid)
+        kept = {name: value for name, value in below.xattrs.items() if name.startswith(KEPT_XATTRS)}
+        return mine == theirs and kept == xattrs
+
+    def _finish_root(self, source: int) -> None:
+        status, xattrs = os.fstat(source), kept_attributes(source)
+        if (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o755, 0, 0):
+            # As every new disk has it; what is below may be more particular.
+            below = directory_in(self._upper.lower, ())
+            status = status if below is None else below.status
+        set_attributes(self._root, status, xattrs)
+        set_times(self._root, status)
+
+    def _open_view(self, path: tuple[str, ...]) -> int:
+        return _descend(os.open(self._upper.view, _OPEN), path)
+
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries > MAX_ENTRIES:
+            raise FailedPrecondition(f"a layer has at most {MAX_ENTRIES} files, and this is more")
+        if self._entries % _CHECK_EVERY_ENTRIES == 0:
+            self._check()
+
+    def _told(self, copied: int) -> None:
+        self._unchecked_bytes += copied
+        if self._unchecked_bytes >= _CHECK_EVERY_BYTES:
+            self._check()
+
+    def _check(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise Cancelled
+        self._unchecked_bytes = 0
+        check_room(self._root, self._reserve_bytes)
+
+
+def _descend(directory: int, names: Sequence[str]) -> int:
+    """A descriptor of the directory `names` below `directory`, which is closed. Raises OSError."""
+    for name in names:
+        try:
+            inner = os.open(name, _OPEN, dir_fd=directory)
+        finally:
+            os.close(directory)
+        directory = inner
+    return directory
+
+
+def _is_cache(path: tuple[str, ...]) -> bool:
+    return not _CACHES.isdisjoint(path[:-1]) or any(path[: len(place)] == place for place in _CACHE_PLACES)
+
+
+def _xattr(descriptor: int, key: str) -> bytes | None:
+    try:
+        return os.getxattr(descriptor, key)
+    except OSError:
+        return None
