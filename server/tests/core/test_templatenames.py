@@ -11,10 +11,11 @@ from atolld.core.templatenames import (
     parse_template_ref,
 )
 from atolld.foundation.errors import InvalidArgument
-from atolld.foundation.ids import new_build_id, new_sandbox_id, new_snapshot_id, new_template_id
 
-BUILD = new_build_id()
-ID = new_template_id()
+# Fixed: tests that run side by side must be called the same in every process.
+BUILD = "0f8fad5b-d9cb-469f-a165-70867728950e"
+ID = "t0123456789abcdefghi"
+SANDBOX, SNAPSHOT = "i0123456789abcdefghi", "s0123456789abcdefghi"
 
 
 @pytest.mark.parametrize(
@@ -69,12 +70,12 @@ def test_what_is_no_name(text: str, why: str) -> None:
         parse_template_ref(text)
 
 
-@pytest.mark.parametrize("text", ["a", "base", "my-app_1.2", "0", "a" * 64, new_sandbox_id()])
+@pytest.mark.parametrize("text", ["a", "base", "my-app_1.2", "0", "a" * 64, SANDBOX])
 def test_names_of_templates(text: str) -> None:
     assert check_template_name(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "A", "a/b", "a:b", "-a", "a..b", ID, BUILD, new_snapshot_id()])
+@pytest.mark.parametrize("text", ["", "A", "a/b", "a:b", "-a", "a..b", ID, BUILD, SNAPSHOT])
 def test_what_cannot_be_the_name_of_a_template(text: str) -> None:
     with pytest.raises(InvalidArgument):
         check_template_name(text)

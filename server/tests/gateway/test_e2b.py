@@ -63,7 +63,7 @@ def test_what_neither_runs_nor_is_to_be_woken_is_not_found(endpoint: FakeEndpoin
         admit(route(80), endpoint, [])
 
 
-@pytest.mark.parametrize("state", ASLEEP)
+@pytest.mark.parametrize("state", sorted(ASLEEP))
 def test_what_can_be_woken_is_admitted_with_its_traffic_token_only(state: SandboxState) -> None:
     endpoint = replace(CLOSED, state=state)
     assert admit(route(80), endpoint, [(b"e2b-traffic-access-token", b"let-me-in")]) is endpoint

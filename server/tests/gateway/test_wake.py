@@ -60,7 +60,7 @@ async def get(edge: Edge, path: str, *headers: str, key: str = "", method: str =
     return status, body
 
 
-@pytest.mark.parametrize("state", ASLEEP)
+@pytest.mark.parametrize("state", sorted(ASLEEP))
 async def test_who_may_pass_wakes(edge: Edge, state: SandboxState) -> None:
     edge.sandbox.script = answer(OK)
     port = edge.sandbox.port
@@ -79,7 +79,7 @@ async def test_who_may_pass_wakes(edge: Edge, state: SandboxState) -> None:
         assert edge.directory.woken == [ID]
 
 
-@pytest.mark.parametrize("state", ASLEEP)
+@pytest.mark.parametrize("state", sorted(ASLEEP))
 async def test_who_may_not_pass_wakes_nobody(edge: Edge, state: SandboxState) -> None:
     asleep(edge, state, allow_public_traffic=False, traffic_token="let-me-in")
     for path, headers, key, status in (
