@@ -192,6 +192,11 @@ class Plan:
     ready_command: str | None = None
     force: bool = False
 
+    @property
+    def total(self) -> int:
+        """How many steps the user wrote: the highest of their numbers."""
+        return max((step.where.number for stage in self.stages for step in stage.steps), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Built:

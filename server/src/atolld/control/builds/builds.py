@@ -106,8 +106,7 @@ class Builds:
             build = await self._records.begin(waiting, plan.start_command, plan.ready_command)
         except Conflict:
             raise FailedPrecondition(f"build {build_id} was started by somebody else") from None
-        steps = sum(len(stage.steps) for stage in plan.stages)
-        order = Order(project_id, build.spec, plan.force, dict(secrets or {}), steps)
+        order = Order(project_id, build.spec, plan.force, dict(secrets or {}), plan.total)
         one = self._under_way[build_id] = _UnderWay(BuildLog(self._logs, build_id, self._clock.now))
         one.task = spawn(self._run(build, plan, order, credentials, one), name=f"build-{build_id}")
         return build

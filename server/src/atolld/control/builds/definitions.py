@@ -58,8 +58,7 @@ class Definitions:
         def tell(level: str, message: str, step: str | None) -> None:
             lines.put_nowait(LogEntry(self._clock.now(), level, message, step))
 
-        steps = sum(len(stage.steps) for stage in plan.stages)
-        order = Order(project_id, spec, plan.force, dict(secrets or {}), steps)
+        order = Order(project_id, spec, plan.force, dict(secrets or {}), plan.total)
 
         async def work() -> tuple[TemplateRecord, Build]:
             built = await self._work.layers(order, plan, credentials, tell)

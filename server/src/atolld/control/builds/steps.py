@@ -72,10 +72,13 @@ class Steps:
         """
         match step:
             case Env():
+                say("info", _label(order, step))
                 return before.with_envs(step.envs)
             case User():
+                say("info", _label(order, step))
                 return before.with_user(step.user)
             case Workdir():
+                say("info", _label(order, step))
                 return await self._workdir(order, step, before, say)
             case Copy():
                 return await self._copy(order, step, before, stages, say)
@@ -125,8 +128,7 @@ class Steps:
     async def _layer(
         self, order: Order, step: Run | Copy, key: str, before: Progress, make: Make, say: Say
     ) -> Progress:
-        where = step.where
-        label = f"[{where.phase or f'builder {where.number}/{order.total}'}] {where.text}"
+        label = _label(order, step)
         force = order.force or step.force
         latest = self._cache.latest(key)
         for digest in () if force else dict.fromkeys((latest, key)):
@@ -200,6 +202,11 @@ class Steps:
             "inputs": {"step": step.where.text[:_MANIFEST_TEXT], "parents": list(before.layers)},
             "built_at": self._now(),
         }
+
+
+def _label(order: Order, step: Step) -> str:
+    where = step.where
+    return f"[{where.phase or f'builder {where.number}/{order.total}'}] {where.text}"
 
 
 def _target(secret: SecretMount) -> str:
