@@ -75,7 +75,7 @@ def test_a_guest_that_needs_its_address_keeps_it(prepared_daemon: Daemon, socket
     assert _waiting(daemon) == {waits}
 
 
-@pytest.mark.parametrize("point", ["shell.after_surroundings", "shell.after_prepare"])
+@pytest.mark.parametrize("point", ["shell.after_surroundings", "shell.after_prepare", "shell.after_freeze"])
 def test_killed_while_one_is_made(own_daemon: Daemon, point: str) -> None:
     own_daemon.kill_hard()
     making = replace(own_daemon, settings={"ATOLL_READY_CONTAINERS": "1"})

@@ -36,11 +36,13 @@ async def _warm(world: World, id: PoolId, count: int) -> None:
 async def test_a_claim_is_a_sandbox_like_any_other(world: World) -> None:
     id = await _pool(world)
     waiting = set(world.node.machine.sandboxes)
+    assert all(one.frozen for one in world.node.machine.sandboxes.values())
     spec = replace(SPEC, envs={"A": "1"}, metadata={"run": "1"}, timeout_s=60, network=NetworkPolicy(internet=False))
     made = await world.sandboxes.create(world.project.id, spec)
     assert made.id in waiting
     assert world.sandboxes.was_warm(made.id)
     here = world.node.machine.sandboxes[made.id]
+    assert not here.frozen
     assert (here.agent_token, here.envs, here.network.internet) == (made.agent_token, {"A": "1"}, False)
     assert (made.state, made.expires_at) == (S.RUNNING, world.clock.now() + 60)
     assert made == await world.row(made.id)
@@ -61,6 +63,17 @@ async def test_filled_again_when_nobody_takes_any_more(world: World) -> None:
     assert taken == [3, 3, 3]
     await world.clock.advance(QUIET_S)
     await _warm(world, id, 3)
+
+
+async def test_one_that_cannot_stand_by_is_ended_and_another_made(world: World) -> None:
+    world.node.fail("stand_by", NotFound("it has died"))
+    status = await world.sandboxes.pools.set(world.project.id, "base", "fake", Resources(), 1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not world.node.machine.sandboxes
+    await world.clock.advance(2)
+    await _warm(world, status.pool.id, 1)
+    assert len(world.node.launches) == 2 and len(world.node.machine.sandboxes) == 1
 
 
 async def test_filled_at_last_although_they_are_taken_all_the_time(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from atolld.foundation.errors import GuestUnreachable
 from atolld.guest.client import GuestClient, GuestInit
+from atolld.guest.envelope import encode
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
@@ -150,3 +151,22 @@ async def test_health_and_info() -> None:
     async with agent(fixed(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]")) as port:
         with pytest.raises(GuestUnreachable):
             await GuestClient("127.0.0.1", port, "t").info()
+
+
+async def test_a_rehearsal_runs_a_command_and_is_bounded_in_time() -> None:
+    seen: list[bytes] = []
+    end = encode({"event": {"end": {"exited": True}}})
+
+    async def answer(request: bytes, writer: asyncio.StreamWriter) -> None:
+        seen.append(request)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(end), end))
+
+    async def nothing(_request: bytes, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+
+    async with agent(answer) as port:
+        await GuestClient(f"127.0.0.1:{port}", token="secret").rehearse(5)
+    assert b"POST /process.Process/Start" in seen[0] and b'"cmd":"/bin/sh"' in seen[0] and b"secret" in seen[0]
+    async with agent(nothing) as port:
+        with pytest.raises(GuestUnreachable, match="within 0.05 s"):
+            await GuestClient(f"127.0.0.1:{port}", token="secret").rehearse(0.05)

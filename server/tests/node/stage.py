@@ -36,6 +36,12 @@ class FakeGuest(GuestClient):
         self._world.told.append(init)
         self._world.tokens.append(self._token)
 
+    async def rehearse(self, timeout_s: float) -> None:
+        self._world.tokens.append(self._token)
+        if self._world.refuse is not None:
+            raise self._world.refuse
+        self._world.rehearsed += 1
+
     async def needs_address(self, timeout_s: float) -> bool:
         self._world.tokens.append(self._token)
         if self._world.refuse is not None:
@@ -59,6 +65,7 @@ class Guests:
         self.told: list[GuestInit] = []
         self.tokens: list[str | None] = []
         self.needs_address = False
+        self.rehearsed = 0
 
 
 class DirectoryMachine(FakeMachine):

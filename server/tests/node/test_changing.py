@@ -6,7 +6,14 @@ import pytest
 
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
-from atolld.foundation.errors import FailedPrecondition, GuestUnreachable, Internal, NotFound
+from atolld.foundation.errors import (
+    AtollError,
+    FailedPrecondition,
+    GuestUnreachable,
+    Internal,
+    InvalidArgument,
+    NotFound,
+)
 from atolld.node.changing import check_change
 from atolld.node.interface import Claim
 from atolld.runtime.driver import Power
@@ -81,6 +88,43 @@ async def test_a_claim_that_the_agent_refuses() -> None:
     stage.guests.refuse = GuestUnreachable("401")
     with pytest.raises(GuestUnreachable):
         await stage.node.claim(ID, "wrong", CLAIM)
+
+
+async def test_one_that_stands_by_has_run_a_command_and_stands_still_until_it_is_claimed() -> None:
+    stage = await running()
+    await stage.node.stand_by(ID)
+    assert (stage.guests.rehearsed, stage.guests.tokens[-1]) == (1, "secret")
+    assert stage.world.tasks[ID].frozen
+    await stage.node.claim(ID, "secret", CLAIM)
+    assert not stage.world.tasks[ID].frozen
+    verbs = [verb for verb, _ in stage.driver.calls]
+    assert verbs.index(Verb.FREEZE) < verbs.index(Verb.THAW)
+    # It was nobody's, so nobody's freeze has to be undone later.
+    await stage.node.thaw(ID)
+    assert [verb for verb, _ in stage.driver.calls].count(Verb.THAW) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "refuse"),
+    [
+        (Script(missing={Power.FREEZE: "no freezer"}), None),
+        (Script(failures={Verb.FREEZE: [Internal("stuck")]}), None),
+        (Script(missing={Power.FREEZE: "no freezer"}), InvalidArgument("there is no /bin/sh")),
+        (Script(missing={Power.FREEZE: "no freezer"}), GuestUnreachable("it says nothing")),
+    ],
+)
+async def test_one_that_cannot_stand_still_or_has_no_shell_is_as_good(
+    script: Script, refuse: AtollError | None
+) -> None:
+    stage = await running(script)
+    stage.guests.refuse = refuse
+    await stage.node.stand_by(ID)
+    assert not stage.world.tasks[ID].frozen
+    stage.guests.refuse = None
+    await stage.node.claim(ID, "secret", CLAIM)
+    await stage.node.terminate(ID)
+    with pytest.raises(NotFound):
+        await stage.node.stand_by(ID)
 
 
 @pytest.mark.parametrize(

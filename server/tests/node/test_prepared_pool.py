@@ -73,8 +73,10 @@ async def test_a_resume_goes_on_in_one_and_another_takes_its_place(tmp_path: Pat
     save_id = await saved(stage)
     before = waiting(stage)
     assert len(before) == 2 and stage.node.gauges()["pool_containers_ready"] == 2
+    assert all(stage.world.tasks[id].frozen for id in before)
     launched = await stage.node.launch(resume_of(save_id))
     assert execution(launched) in before and len(waiting(stage)) == 1
+    assert not stage.world.tasks[SandboxId(execution(launched))].frozen
     assert list(launched.phases_s) == ["queue", "check", "prepare", "restore", "agent"]
     assert stage.world.tasks[SandboxId(execution(launched))].memory == {"n": 1}
     assert stage.machine.sources == {execution(launched): save_id}
@@ -96,6 +98,14 @@ async def test_none_are_made_where_they_are_off_or_cannot_be(tmp_path: Path) -> 
         await stage.node.launch(resume_of(save_id))
         assert Verb.PREPARE not in [verb for verb, _ in stage.driver.calls]
         await stage.node.close()
+
+
+async def test_where_nothing_can_be_frozen_they_wait_awake(tmp_path: Path) -> None:
+    stage = await filled(tmp_path, Script(missing={Power.FREEZE: "no freezer"}))
+    save_id = await saved(stage)
+    before = waiting(stage)
+    assert execution(await stage.node.launch(resume_of(save_id))) in before
+    await stage.node.close()
 
 
 async def test_they_are_made_one_at_a_time_and_not_while_something_starts(tmp_path: Path) -> None:

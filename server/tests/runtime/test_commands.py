@@ -107,6 +107,15 @@ async def test_tiny_takes_four_kib_and_is_for_the_command_only(tmp_path: Path) -
     assert os.listdir(tmp_path / "tiny") == []
 
 
+@pytest.mark.parametrize(("batch", "policy"), [(True, os.SCHED_BATCH), (False, os.SCHED_OTHER)])
+async def test_batch_is_for_the_command_and_what_it_starts(batch: bool, policy: int, tmp_path: Path) -> None:
+    code = "import os, subprocess as s; print(os.sched_getscheduler(0), flush=True)"
+    again = f"{code}; s.run(['/usr/bin/env', 'python3', '-c', {code!r}])"
+    await run_command(Command(["/usr/bin/env", "python3", "-c", again], tmp_path / "out", batch=batch), 10)
+    assert (tmp_path / "out").read_text().split() == [str(policy)] * 2
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.mark.real
 async def test_filter_refuses_membarrier(tmp_path: Path) -> None:
     code = "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.syscall(324, 0, 0), ctypes.get_errno())"

@@ -165,6 +165,11 @@ class WarmPool:
                     workdir=start.defaults.workdir,
                 )
             )
+            try:
+                await self._node.stand_by(id)
+            except BaseException:
+                await self._node.terminate(id)
+                raise
         finally:
             self.starting -= 1
         return Warm(id, token, launched, start)

@@ -109,6 +109,10 @@ class WatchedNode:
         """See `Node.thaw`."""
         await self._node.thaw(id)
 
+    async def stand_by(self, id: SandboxId) -> None:
+        """See `Node.stand_by`."""
+        await self._node.stand_by(id)
+
     async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
         """See `Node.claim`."""
         await self._node.claim(id, old_token, what)

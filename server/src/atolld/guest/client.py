@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 from atolld.foundation.clock import rfc3339
 from atolld.foundation.errors import GuestUnreachable
+from atolld.guest.commands import run_command
 from atolld.guest.http import AGENT_PORT, GuestResponse, dial, exchange
 
 CALL_TIMEOUT_S = 10.0
+# No login shell: a profile may do anything.
+REHEARSAL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash -c :")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,19 @@ class GuestClient:
         if answer.status != 200 or not isinstance(parsed, dict):
             raise GuestUnreachable(f"the agent answered its info with status {answer.status}")
         return parsed
+
+    async def rehearse(self, timeout_s: float) -> None:
+        """Run a command that does nothing, so that the next one finds the shell and the agent's own code in memory.
+
+        Raises GuestUnreachable, InvalidArgument when there is no shell, FailedPrecondition.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await run_command(
+                    self._address, self._token or "", REHEARSAL, user="root", cwd="/", on_output=lambda _, __: None
+                )
+        except TimeoutError:
+            raise GuestUnreachable(f"a command did not end within {timeout_s:g} s") from None
 
     async def needs_address(self, timeout_s: float) -> bool:
         """Whether a socket in the guest needs the address that it has now, by `/atoll/v1/sockets`.

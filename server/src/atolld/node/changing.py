@@ -1,14 +1,15 @@
-"""Changes to a sandbox that runs: freezing it, letting it run again, and making a warm one somebody's."""
+"""Changes to a sandbox that runs: freezing it, letting it run again, keeping it warm and making it somebody's."""
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 
 from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import AtollError, FailedPrecondition
+from atolld.foundation.errors import AtollError, FailedPrecondition, Internal
 from atolld.guest.client import GuestInit
 from atolld.node.instance import Instance
 from atolld.node.interface import Claim
@@ -16,8 +17,11 @@ from atolld.node.launching import GuestFactory
 from atolld.node.machine import Machine
 from atolld.runtime.driver import Power
 
+log = logging.getLogger("atolld.node")
+
 # The agent runs already: one that takes longer is not worth waiting for.
 CLAIM_DEADLINE_S = 5.0
+REHEARSAL_DEADLINE_S = 5.0
 
 
 class Changer:
@@ -56,6 +60,24 @@ class Changer:
         await self._machine.set_network(instance.prepared, policy)
         instance.network = policy
 
+    async def stand_by(self, instance: Instance) -> None:
+        """See `Node.stand_by`."""
+        async with instance.lock:
+            instance.check_alive()
+            try:
+                await self._guest(instance.prepared.address, instance.token).rehearse(REHEARSAL_DEADLINE_S)
+            except AtollError as error:
+                # It is as good without; whether it can be used at all, its claim tells.
+                log.info("a warm sandbox did not run a command: %s", error.message, extra={"sandbox_id": instance.id})
+            if Power.FREEZE in (await instance.driver.fingerprint()).missing:
+                return
+            instance.frozen = True
+            try:
+                await instance.driver.freeze(instance.handle)
+            except Internal as error:
+                log.warning("a warm sandbox does not stand still: %s", error.message, extra={"sandbox_id": instance.id})
+                instance.frozen = False
+
     async def claim(self, instance: Instance, old_token: str, what: Claim) -> None:
         """See `Node.claim`."""
         async with instance.lock:
@@ -68,6 +90,9 @@ class Changer:
                 instance.resources = what.resources
             if what.network != instance.network:
                 await self.set_network(instance, what.network)
+            if instance.frozen:
+                await instance.driver.thaw(instance.handle)
+                instance.frozen = False
             # Last: what its owner gives it comes only under its owner's policy.
             init = GuestInit(what.agent_token, self._clock.now(), default_user=None, envs=what.envs)
             await self._guest(instance.prepared.address, old_token).wait_ready(init, CLAIM_DEADLINE_S)

@@ -226,6 +226,12 @@ class FakeNode:
         await self._step("thaw")
         self._here(id).frozen = False
 
+    async def stand_by(self, id: SandboxId) -> None:
+        """See `Node.stand_by`."""
+        self.calls.append(("stand_by", id))
+        await self._step("stand_by")
+        self._here(id).frozen = Power.FREEZE not in self.missing
+
     async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
         """See `Node.claim`; every CPU is a change that is possible, other resources are not."""
         self.calls.append(("claim", id))
@@ -235,6 +241,7 @@ class FakeNode:
             raise FailedPrecondition("the memory of a running sandbox cannot be changed")
         if old_token != here.agent_token:
             raise GuestUnreachable("the agent refused its initialisation with status 401")
+        here.frozen = False
         here.agent_token, here.network, here.cpu = what.agent_token, what.network, what.resources.cpu
         here.envs.update(what.envs)
 

@@ -221,6 +221,12 @@ class Node(Protocol):
         """Let a frozen sandbox run; not frozen is success. Raises NotFound."""
         ...
 
+    async def stand_by(self, id: SandboxId) -> None:
+        """Let a sandbox that is nobody's yet wait for `claim`: what its first command needs is brought into memory, and
+        then it stands still, where the runtime can do that, and takes no CPU. Raises NotFound.
+        """
+        ...
+
     async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
         """Make a warm sandbox somebody's: token, variables, clock, network policy and CPU. When this fails it may be
         changed in part, and should be ended.

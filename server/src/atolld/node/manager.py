@@ -210,6 +210,10 @@ class NodeManager:
         """See `Node.thaw`."""
         await self._changer.thaw(self._instance(id))
 
+    async def stand_by(self, id: SandboxId) -> None:
+        """See `Node.stand_by`."""
+        await self._changer.stand_by(self._instance(id))
+
     async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
         """See `Node.claim`."""
         instance = self._instance(id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from atolld.core.sandbox import Resources
 from atolld.foundation.aio import CleanupStack, cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import AtollError
+from atolld.foundation.errors import AtollError, NotFound
 from atolld.foundation.ids import new_sandbox_id
 from atolld.node.capacity import CapacityBook
 from atolld.node.machine import Machine, Prepared
@@ -112,8 +113,10 @@ class PreparedPool:
         self._wanted = driver, kind
         for one in [one for one in self._waiting if (one.driver, one.kind) == (driver, kind)]:
             self._forget(one)
-            if (await driver.inspect(one.handle)).state is TaskState.CREATED:
-                return one
+            with suppress(NotFound):
+                await driver.thaw(one.handle)
+                if (await driver.inspect(one.handle)).state is TaskState.CREATED:
+                    return one
             log.warning("a waiting container has ended", extra={"sandbox_id": one.prepared.id})
             self._remove_later(one)
         return None
@@ -190,6 +193,10 @@ class PreparedPool:
                 )
             )
             crash_point("shell.after_prepare")
+            # A sentry that waits wakes up a thousand times a second.
+            if Power.FREEZE not in (await driver.fingerprint()).missing:
+                await driver.freeze(handle)
+                crash_point("shell.after_freeze")
             undo.keep()
         self._waiting.append(Waiting(prepared, driver, handle, kind))
         self._count()

@@ -33,7 +33,8 @@ class Command:
     `cover`: directories over which the command, and only it, sees an empty file system. `tiny`: the same, with room for
     4 KiB; what writes more meets ENOSPC. `seal`: files it and all it starts reach through a read-only mount only, so
     that not even a descriptor of theirs changes mode or owner. All of these mounts end with the last user of them.
-    `filter`: a seccomp program (see `atolld.runtime.refuse`) for it and all it starts.
+    `filter`: a seccomp program (see `atolld.runtime.refuse`) for it and all it starts. `batch`: what of it wakes up
+    interrupts no other process (SCHED_BATCH), for it and all it starts.
     """
 
     argv: Sequence[str]
@@ -42,6 +43,7 @@ class Command:
     seal: tuple[Path, ...] = ()
     tiny: tuple[Path, ...] = ()
     filter: bytes | None = None
+    batch: bool = False
 
 
 async def run_to_its_end(command: Command, timeout_s: float) -> int:
@@ -156,6 +158,9 @@ def _spawn(command: Command) -> subprocess.Popen[bytes]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     output = os.open(command.output, flags, 0o640)
     try:
+        if command.batch:
+            # Of this thread alone, which ends here.
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         if command.filter is not None:
             refuse.install(command.filter)
         # No preexec_fn and no user change: that is what lets the interpreter use vfork.

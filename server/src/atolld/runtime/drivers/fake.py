@@ -149,6 +149,11 @@ class FakeWorld:
             raise NotFound(f"fake sandbox {id} does not run")
         return task
 
+    def there(self, id: SandboxId) -> _Task:
+        """The task of a running sandbox, or of a shell. Raises NotFound when there is none, or it is gone."""
+        task = self._task(id)
+        return task if task.state is TaskState.CREATED and task.shell is not None else self.running(id)
+
     def _task(self, id: SandboxId) -> _Task:
         try:
             return self.tasks[id]
@@ -257,11 +262,11 @@ class FakeDriver:
     async def freeze(self, handle: Handle) -> None:
         self._require(Power.FREEZE)
         await self._play(Verb.FREEZE, handle.id)
-        self.world.running(handle.id).frozen = True
+        self.world.there(handle.id).frozen = True
 
     async def thaw(self, handle: Handle) -> None:
         await self._play(Verb.THAW, handle.id)
-        self.world.running(handle.id).frozen = False
+        self.world.there(handle.id).frozen = False
 
     async def inspect(self, handle: Handle) -> TaskStatus:
         await self._play(Verb.INSPECT, handle.id)

@@ -101,7 +101,9 @@ async def _run(engine: Engine, record: Record, argv: Sequence[str], timeout_s: f
     # gVisor hands root in the guest a descriptor of each mounted file, and a remount lets it change the file's mode
     # and owner on the host; the file is every sandbox's.
     seal = bind_sources(json.loads(config_file(record.directory).read_bytes()))
-    command = Command(argv, record.log, engine.probe.cover, seal, filter=membarrier_filter())
+    # Batch: what gVisor keeps of a guest process waits actively for the sentry, which it has just interrupted by being
+    # woken (docs/runtimes.md, "Scheduling").
+    command = Command(argv, record.log, engine.probe.cover, seal, filter=membarrier_filter(), batch=True)
     return await run_command(command, timeout_s)
 
 
