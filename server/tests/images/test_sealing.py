@@ -112,6 +112,7 @@ def test_nothing_changed_is_no_layer(stage: Stage) -> None:
     (view / ".atoll/agent").touch()
     (view / "dev/null").touch()
     (view / "etc/resolv.conf").write_text("nameserver 192.0.2.1\n")
+    (view / "tmp/.X11-unix").mkdir()
     (view / "usr/lib/deep/new").touch()
     (view / "usr/lib/deep/new").unlink()
     (view / "home").chmod(0o700)
@@ -126,11 +127,13 @@ def test_directories_that_the_agent_makes_where_an_image_has_none(stage: Stage) 
     for name, mode in (("tmp", 0o1777), ("run", 0o755), ("etc", 0o755)):
         (view / name).mkdir()
         (view / name).chmod(mode)
+    (view / "tmp/.X11-unix").mkdir()
     assert stage.seal(upper, view)[1] == 0
     (view / "tmp").chmod(0o700)
     (view / "run/mine").touch()
+    (view / "tmp/.X11-unix").chmod(0o700)
     root, count = stage.seal(upper, view)
-    assert (count, sorted(os.listdir(root)), (root / "tmp").stat().st_mode & 0o7777) == (3, ["run", "tmp"], 0o700)
+    assert (count, sorted(os.listdir(root)), (root / "tmp").stat().st_mode & 0o7777) == (4, ["run", "tmp"], 0o700)
 
 
 def _rename_directory(view: Path) -> None:

@@ -42,8 +42,8 @@ _SEARCH_LIMIT = 16 * MIB
 _OURS = frozenset(
     {(".atoll",), ("dev",), ("proc",), ("sys",), ("etc", "resolv.conf"), ("run", "e2b"), ("run", ".atoll")}
 )
-# Directories that are made where an image lacks them.
-_MADE = {("tmp",): 0o1777, ("run",): 0o755, ("etc",): 0o755}
+# Directories that are made where an image lacks them; the last one so that gVisor mounts nothing over /tmp.
+_MADE = {("tmp",): 0o1777, ("run",): 0o755, ("etc",): 0o755, ("tmp", ".X11-unix"): 0o755}
 # Where programs note what they fetched and from where; a layer can do without.
 _CACHES = frozenset({"_cacache", ".npm", ".cache", "_logs"})
 _CACHE_PLACES = (("var", "cache"), ("var", "log"), ("var", "lib", "apt", "lists"))
@@ -163,8 +163,7 @@ class _Sealing:
                 finally:
                     os.close(inside)
                 xattrs = kept_attributes(changed)
-                bare = self._entries == before + 1 and not (redirected or place.is_new)
-                if bare and self._is_as_below(path, status, xattrs, opaque=opaque):
+                if self._entries == before + 1 and self._is_no_change(path, status, xattrs, within, place):
                     os.rmdir(path[-1], dir_fd=target)
                     self._entries -= 1
                     return
@@ -219,19 +218,22 @@ class _Sealing:
             os.close(directory)
         self._count()
 
-    def _is_as_below(
-        self, path: tuple[str, ...], status: os.stat_result, xattrs: dict[str, bytes], *, opaque: bool
+    def _is_no_change(
+        self, path: tuple[str, ...], status: os.stat_result, xattrs: dict[str, bytes], within: _Place, place: _Place
     ) -> bool:
-        """Whether a directory without anything in it, hiding what is below it if `opaque`, changes nothing."""
+        """Whether a directory at `place` with nothing in it changes nothing. `within`: the place of what is in it."""
+        if within.is_view:
+            return False
         mine = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
         try:
-            below = directory_in(self._upper.lower, path)
+            below = None if place.is_new else directory_in(self._upper.lower, path)
         except Refused:
             # A link is there: the directory takes its place.
             return False
         if below is None:
             return path in _MADE and mine == (_MADE[path], 0, 0)
-        if opaque:
+        if within.is_new:
+            # It hides what is below.
             return False
         theirs = (stat.S_IMODE(below.status.st_mode), below.status.st_uid, below.status.st_gid)
         kept = {name: value for name, value in below.xattrs.items() if name.startswith(KEPT_XATTRS)}
