@@ -96,6 +96,7 @@ def base(stage: Stage) -> None:
     for name in ("etc", "bin", "usr/lib/deep/er", "home/user", "tmp", "run", "srv"):
         (lower / name).mkdir(parents=True)
     (lower / "tmp").chmod(0o1777)
+    (lower / "var/cache/apt").mkdir(parents=True)
     for name in ("etc/passwd", "bin/sh", "usr/lib/a", "usr/lib/deep/b", "usr/lib/deep/er/c", "home/user/x", "srv/s"):
         (lower / name).write_text(name)
     above = stage.layer()
@@ -111,6 +112,7 @@ def test_nothing_changed_is_no_layer(stage: Stage) -> None:
         (view / name).mkdir(parents=True)
     (view / ".atoll/agent").touch()
     (view / "dev/null").touch()
+    (view / "var/cache/apt/pkgcache.bin").touch()
     (view / "etc/resolv.conf").write_text("nameserver 192.0.2.1\n")
     (view / "tmp/.X11-unix").mkdir()
     (view / "usr/lib/deep/new").touch()

@@ -101,26 +101,36 @@ async def inherited_environment(release: Release, etc_apt: Path = Path("/etc/apt
     Raises FailedPrecondition when apt is missing or no source of the machine serves the release.
     """
     sources = tuple(select_release(read_sources(etc_apt), release.codename, release.components))
-    settings = _inherited_settings(await _apt_config_dump())
+    settings = await inherited_apt_settings()
     options = [f'{name} "{value}";' for name, value in settings]
     # apt runs outside the new root but with its directories inside it; absolute paths lead back to the host's.
     options += [f'Dir::Etc::netrc "{etc_apt / "auth.conf"}";', f'Dir::Etc::netrcparts "{etc_apt / "auth.conf.d"}";']
-    variables = {
-        name: value
-        for lower in _INHERITED_VARIABLES
-        for name in (lower, lower.upper())
-        if (value := os.environ.get(name))
-    }
+    variables = proxy_variables(os.environ)
     public = mirror_hosts(release.public_sources)
     proxies = [value for name, value in settings if "proxy" in name.lower()] + [
         value for name, value in variables.items() if name.lower() != "no_proxy"
     ]
     hosts = mirror_hosts(sources) | {host for proxy in proxies if (host := urlsplit(proxy).hostname)}
-    secrets = _in_urls(hosts - public) | {proxy for proxy in proxies if "://" in proxy}
+    secrets = in_urls(hosts - public) | {proxy for proxy in proxies if "://" in proxy}
     return BuildEnvironment(release, sources, tuple(options), variables, tuple(sorted(secrets)))
 
 
-def _in_urls(hosts: set[str]) -> set[str]:
+def proxy_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Those of `environ` that name proxies, or what is reached without."""
+    names = (name for lower in _INHERITED_VARIABLES for name in (lower, lower.upper()))
+    return {name: value for name in names if (value := environ.get(name))}
+
+
+async def inherited_apt_settings() -> list[tuple[str, str]]:
+    """Name and value of each setting of the machine's apt that decides how a mirror is reached.
+
+    Raises FailedPrecondition when apt is missing or misconfigured.
+    """
+    return _inherited_settings(await _apt_config_dump())
+
+
+def in_urls(hosts: set[str]) -> set[str]:
+    """The texts that give away one of `hosts`."""
     # As part of a URL only: a mirror may be called `apt`, and that word is everywhere.
     named = hosts - {"localhost", "127.0.0.1", "::1"}
     return {f"{before}{host}{after}" for host in named for before in ("//", "@") for after in ("/", ":")}

@@ -42,6 +42,8 @@ _SEARCH_LIMIT = 16 * MIB
 _OURS = frozenset(
     {(".atoll",), ("dev",), ("proc",), ("sys",), ("etc", "resolv.conf"), ("run", "e2b"), ("run", ".atoll")}
 )
+# What apt makes anew when it is not there: large, and never twice the same.
+_NEEDLESS = frozenset({("var", "cache", "apt", "pkgcache.bin"), ("var", "cache", "apt", "srcpkgcache.bin")})
 # Directories that are made where an image lacks them; the last one so that gVisor mounts nothing over /tmp.
 _MADE = {("tmp",): 0o1777, ("run",): 0o755, ("etc",): 0o755, ("tmp", ".X11-unix"): 0o755}
 # Where programs note what they fetched and from where; a layer can do without.
@@ -131,7 +133,7 @@ class _Sealing:
             )
         for name in sorted(os.listdir(source), key=os.fsencode):
             path = (*names, name)
-            if path in _OURS:
+            if path in _OURS or path in _NEEDLESS:
                 continue
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):

@@ -154,6 +154,47 @@ def directory_in(layers: Sequence[Path], names: Sequence[str]) -> Found | None:
     return None
 
 
+def file_in(layers: Sequence[Path], names: Sequence[str], limit_bytes: int) -> bytes | None:
+    """The contents of the regular file `names` in `layers`, the topmost first, by no link; None when there is none.
+
+    Raises Refused when a link is on the way, or the file is larger than the limit; OSError.
+    """
+    for layer in layers:
+        found, is_last = _look(layer, names[:-1])
+        if found is not None:
+            try:
+                descriptor = os.open(layer.joinpath(*names), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except FileNotFoundError:
+                # `found` ends the search of a directory; a file of it may be further down.
+                if _hides(layer, names[:-1]):
+                    return None
+                continue
+            except OSError:
+                return None
+            with open(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    return None
+                if status.st_size > limit_bytes:
+                    raise Refused(f"{'/'.join(names)!r} is larger than {limit_bytes} bytes")
+                return file.read(limit_bytes)
+        if is_last:
+            return None
+    return None
+
+
+def _hides(layer: Path, names: Sequence[str]) -> bool:
+    """Whether `layer` hides the layers below it somewhere on the way to its directory `names`."""
+    return any(_has_mark(layer.joinpath(*names[: number + 1])) for number in range(len(names)))
+
+
+def _has_mark(directory: Path) -> bool:
+    try:
+        return os.getxattr(directory, OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
 def status_of(name: str, parent: int) -> os.stat_result | None:
     """Of `name` in the directory `parent`, itself and not what it links to; None when it is not there."""
     try:
