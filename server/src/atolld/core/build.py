@@ -52,7 +52,8 @@ class SecretMount:
 @dataclass(frozen=True, slots=True)
 class Run:
     """A command in a sandbox. `argv`: whole, with its shell. `envs`: build arguments, seen by this step only.
-    `user` None: the one of the last `User`. `stdin`: a heredoc's text. `network` False: without any."""
+    `user` None: the one of the last `User`. `stdin`: a heredoc's text. `network` False: without any.
+    `memory`: directories that are empty and in memory while it runs; of what is in them nothing stays."""
 
     where: Where
     argv: tuple[str, ...]
@@ -62,6 +63,7 @@ class Run:
     stdin: str | None = None
     network: bool = True
     force: bool = False
+    memory: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def run_key(step: Run, before: Progress) -> str:
         stdin=step.stdin,
         network=step.network,
         secrets=[asdict(secret) for secret in step.secrets],
+        memory=step.memory,
     )
 
 

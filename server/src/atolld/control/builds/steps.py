@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -157,6 +158,8 @@ class Steps:
         ) as sandbox:
             user = step.user or before.user
             envs = {**before.envs, **step.envs}
+            for directory in step.memory:
+                await _mount_memory(sandbox, posixpath.join(before.workdir, directory))
             put = [secret for secret in step.secrets if secret.id in order.secrets]
             for secret in put:
                 envs |= await self._give(sandbox, secret, order.secrets[secret.id], user)
@@ -207,6 +210,15 @@ class Steps:
 def _label(order: Order, step: Step) -> str:
     where = step.where
     return f"[{where.phase or f'builder {where.number}/{order.total}'}] {where.text}"
+
+
+async def _mount_memory(sandbox: StepSandbox, path: str) -> None:
+    argv = ("/bin/sh", "-c", 'mkdir -p "$0" && mount -t tmpfs -o mode=1777 tmpfs "$0"', path)
+    if await sandbox.run(argv, user="root", cwd="/", envs={}, on_output=lambda *_: None) != 0:
+        raise InvalidArgument(
+            f"{path!r} cannot be a directory in memory for this step: it takes the image's sh, mkdir and mount, and a "
+            "runtime in which root may mount (gvisor)"
+        )
 
 
 def _target(secret: SecretMount) -> str:
