@@ -13,12 +13,14 @@ import pytest
 
 import atolld.control
 from atolld.control.testing import SPEC, World, until
+from atolld.core.build import BuildState, Failure
 from atolld.core.lifecycle import EndReason, SandboxState
 from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import Saved, SaveKind
 from atolld.foundation.ids import TemplateId, new_sandbox_id
 from atolld.node.fake import FakeMachine, FakeSandbox, FakeSave
 from atolld.storage.store import SandboxQuery, SnapshotQuery
+from atolld.storage.templatestore import TemplateQuery
 
 CHILD = """
 import asyncio, sys
@@ -55,6 +57,11 @@ async def main(path, play):
         await world.sandboxes.snapshots.create(world.project.id, made.id, "name")
         archive = await world.sandboxes.snapshots.export(world.project.id, "name")
         await world.sandboxes.snapshots.import_(world.project.id, None, archive)
+    if play == "template":
+        await world.build("app", memory={"served": 1})
+        await world.sandboxes.kill(world.project.id, made.id)
+        await world.registry.records.delete(world.project.id, "app")
+        await asyncio.sleep(30)
     await world.sandboxes.kill(world.project.id, made.id)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -99,6 +106,13 @@ SAVE_POINTS: dict[str, tuple[str, bool, bool, str, int]] = {
     "claim.after_claim": ("claim", False, True, "", 0),
     "claim.after_running": ("claim", False, True, "running", 0),
 }
+# Point -> whether the save is whole on disk then, and how the next daemon must leave the build: failed, or removed.
+TEMPLATE_POINTS: dict[str, tuple[bool, str | None]] = {
+    "template_save.after_insert": (False, "failed"),
+    "template_save.after_save": (True, "failed"),
+    "template.after_deleted": (True, None),
+    "template.after_unpin": (True, None),
+}
 # The same points when it is a rollback that is cut off: the sandbox is then paused at the snapshot.
 ROLLBACK_POINTS = ("resume.after_resuming", "resume.after_terminate", "resume.after_launch")
 SAVED = Saved(SaveKind.MEMORY, 1, 1, "fake 1", 0.0)
@@ -109,7 +123,7 @@ RECOVERY_OF_SAVES = ("recover.after_given_back", "recover.after_paused")
 def test_every_point_in_the_code_is_played() -> None:
     (package,) = atolld.control.__path__
     sources = "".join(path.read_text() for path in Path(package).glob("*.py"))
-    points = {*POINTS, *SAVE_POINTS, *RECOVERY_POINTS, *RECOVERY_OF_SAVES}
+    points = {*POINTS, *SAVE_POINTS, *TEMPLATE_POINTS, *RECOVERY_POINTS, *RECOVERY_OF_SAVES}
     assert set(re.findall(r'crash_point\("([^"]+)"\)', sources)) == points
 
 
@@ -235,6 +249,34 @@ async def test_killed_at_each_step_of_a_save(tmp_path: Path, point: str) -> None
     for pool in await world.sandboxes.pools.list(world.project.id):
         await world.sandboxes.pools.delete(world.project.id, pool.pool.id)
     await _check_saves(world, state, saves)
+    await world.close()
+
+
+@pytest.mark.parametrize("point", list(TEMPLATE_POINTS))
+async def test_killed_at_each_step_of_a_template(tmp_path: Path, point: str) -> None:
+    whole, expected = TEMPLATE_POINTS[point]
+    path = tmp_path / "atoll.db"
+    _kill_daemon_at(point, path, "template")
+    before = await World.open(path, recover=False)
+    machine = FakeMachine()
+    ids = {*await before.snapshots.interrupted(), *await before.snapshots.needed(), *await before.snapshots.removable()}
+    assert len(ids) == 1
+    if whole:
+        machine.saves = {id: FakeSave(id, SAVED, "", {}, {}, {}, whole=True) for id in ids}
+    pins = before.registry.pins
+    await before.database.close()
+    world = await World.open(path, machine=machine, pins=pins)
+    for build_id in await world.registry.builds.interrupted():
+        await world.registry.builds.fail(build_id, Failure("the daemon was stopped"))
+    await until(lambda: not machine.saves)
+    for id in ids:
+        while await world.snapshots.find(id) is not None:
+            pass
+    found = await world.registry.store.list(TemplateQuery(world.project.id))
+    builds = [build for one in found for build in await world.registry.store.builds(one.id)]
+    assert [build.state.value for build in builds] == ([] if expected is None else [expected])
+    assert pins.pinned == {}
+    assert (await world.build("app")).state is BuildState.READY
     await world.close()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from atolld.foundation.errors import Internal
+from atolld.foundation.ids import new_build_id
 from atolld.host.instance import Instance
 from atolld.host.templatelayers import TemplateLayers, is_pinned
 
@@ -51,6 +53,16 @@ def test_pins_hold_a_layer_until_the_last_is_gone(cache: Path, instance: Instanc
     other.unpin("s1")
     assert not is_pinned(cache / "bb")
     assert not is_pinned(cache / "cc")
+
+
+def test_what_builds_keep_is_none_of_the_saves_business(cache: Path, instance: Instance) -> None:
+    layers, build = TemplateLayers(cache, instance), new_build_id()
+    layers.pin(build, ["aa"])
+    layers.pin("s1", ["aa"])
+    layers.unpin_all_but(())
+    assert os.listdir(cache / "aa" / "pins") == [f"{instance.name}.{build}"]
+    layers.unpin(build)
+    assert not is_pinned(cache / "aa")
 
 
 def test_a_layer_that_is_gone_cannot_be_pinned(cache: Path, instance: Instance) -> None:

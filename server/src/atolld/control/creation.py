@@ -73,6 +73,7 @@ class Creation:
                 template_id=start.template_id,
                 template_name=start.template_name,
                 head_id=start.head_id,
+                build_id=start.build_id,
                 spec=spec,
                 state=SandboxState.CREATING,
                 created_at=self._clock.now(),

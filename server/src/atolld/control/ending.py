@@ -187,7 +187,7 @@ class Ending:
         self._table.remove(live)
         self._telemetry.count("sandbox_ends", {"runtime": sandbox.spec.runtime, "reason": reason.value})
         self.on_ended(live.id)
-        if sandbox.save_id is not None or sandbox.pending_save_id is not None:
+        if sandbox.save_id is not None or sandbox.pending_save_id is not None or sandbox.build_id is not None:
             self.on_saves_left()
 
     async def on_death(self, death: Death) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
+from atolld.control.projecttemplates import ProjectTemplate
 from atolld.control.templates import Templates
 from atolld.core.sandbox import Resources, SandboxSpec
 from atolld.core.snapshot import Snapshot, check_snapshot_ref
@@ -27,13 +28,15 @@ class SnapshotSource(Protocol):
 class Origin:
     """What a sandbox can be started from. `runtime` and `resources` are those of a sandbox that asks for none.
 
-    A snapshot (`is_snapshot`) has them fixed: its memory and disk were made for them.
+    A snapshot (`is_snapshot`) has them fixed: its memory and disk were made for them. So has a template whose processes
+    run already (`has_memory`).
     """
 
     name: str
     runtime: str
     resources: Resources
     is_snapshot: bool
+    has_memory: bool = False
 
     def settle(
         self,
@@ -46,17 +49,17 @@ class Origin:
     ) -> tuple[str, Resources]:
         """Runtime and bounds of a sandbox that asks for these; None: asks for nothing.
 
-        Raises InvalidArgument when a snapshot's would have to differ from what it was taken with.
+        Raises InvalidArgument when those of a snapshot, or of a saved memory, would have to differ from what it was
+        taken with.
         """
         bounds = {"cpu": cpu, "memory_mib": memory_mib, "disk_mib": disk_mib, "pids_max": pids_max}
         asked = {name: value for name, value in bounds.items() if value is not None}
-        if self.is_snapshot:
+        if self.is_snapshot or self.has_memory:
+            what = f"snapshot {self.name!r} was" if self.is_snapshot else f"the memory of template {self.name!r} was"
             taken_with: dict[str, object] = {"runtime": self.runtime, **asdict(self.resources)}
             for name, value in {**({} if runtime is None else {"runtime": runtime}), **asked}.items():
                 if value != taken_with[name]:
-                    raise InvalidArgument(
-                        f"{name} is {value}, but snapshot {self.name!r} was taken with {taken_with[name]}: leave it out"
-                    )
+                    raise InvalidArgument(f"{name} is {value}, but {what} taken with {taken_with[name]}: leave it out")
         return runtime or self.runtime, replace(self.resources, **asked)  # type: ignore[arg-type]
 
 
@@ -74,6 +77,10 @@ async def resolve_template(templates: Templates, snapshots: SnapshotSource, proj
             raise
         no_template = error
     else:
+        if isinstance(template, ProjectTemplate):
+            # By the name that was asked for: that of the template alone is another version.
+            has_memory = template.memory is not None
+            return Origin(name, template.runtime, template.resources, is_snapshot=False, has_memory=has_memory)
         return Origin(template.name, DEFAULT_RUNTIME, template.resources, is_snapshot=False)
     try:
         snapshot = await snapshots.get(project_id, name)

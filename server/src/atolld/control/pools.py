@@ -99,17 +99,20 @@ class Pools:
         if pool is not None:
             await pool.stop()
 
-    def take(self, project_id: ProjectId, spec: SandboxSpec) -> Warm | None:
-        """A sandbox that can become what `spec` asks for; None when no pool of the project has one."""
+    def take(self, project_id: ProjectId, spec: SandboxSpec, version: str) -> Warm | None:
+        """A sandbox that can become what `spec` asks for; None when no pool of the project has one. `version`: what its
+        template means now (`Start.version`), by whichever of its names."""
         fitting = [
             pool
             for pool in self._all.values()
-            if pool.pool.project_id == project_id and pool.pool.fits(spec.template, spec.runtime, spec.resources)
+            if pool.pool.project_id == project_id
+            and pool.pool.fits(spec.runtime, spec.resources)
+            and (pool.version == version or pool.pool.template == spec.template)
         ]
         # One whose CPU is right already, before one that has to be changed.
         fitting.sort(key=lambda pool: pool.pool.resources != spec.resources)
         for pool in fitting:
-            warm = pool.take()
+            warm = pool.take(version)
             if warm is not None:
                 pool.claims += 1
                 self._telemetry.count("pool_claims", {"outcome": "hit"})
@@ -122,6 +125,11 @@ class Pools:
     async def give_up(self, warm: Warm) -> None:
         """End one that was taken and could not be used."""
         await self._node.terminate(warm.id)
+
+    def refresh(self) -> None:
+        """What templates mean may have changed."""
+        for pool in self._all.values():
+            pool.refresh()
 
     def lost(self, id: SandboxId) -> bool:
         """One has died; True when it waited in a pool."""

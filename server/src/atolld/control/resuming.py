@@ -25,7 +25,7 @@ from atolld.foundation.aio import spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
 from atolld.foundation.errors import DeadlineExceeded, Internal
-from atolld.foundation.ids import ProjectId, SandboxId
+from atolld.foundation.ids import BuildId, ProjectId, SandboxId
 from atolld.node.interface import Launch, Node, Source
 from atolld.storage.store import SandboxStore, SnapshotStore, Started
 
@@ -41,10 +41,10 @@ class Unchanged(Enum):
 
 
 TimeoutS = int | None | Unchanged
-DefaultsOf = Callable[[ProjectId, str], Awaitable[GuestDefaults]]
+DefaultsOf = Callable[[ProjectId, str, BuildId | None], Awaitable[GuestDefaults]]
 
 
-async def _no_defaults(_project_id: ProjectId, _template_name: str) -> GuestDefaults:
+async def _no_defaults(_project_id: ProjectId, _template_name: str, _build_id: BuildId | None) -> GuestDefaults:
     return GuestDefaults()
 
 
@@ -178,7 +178,7 @@ class Resuming:
         try:
             defaults = GuestDefaults()
             if kind is SaveKind.FILESYSTEM:
-                defaults = await self.defaults_of(sandbox.project_id, sandbox.template_name)
+                defaults = await self.defaults_of(sandbox.project_id, sandbox.template_name, sandbox.build_id)
             # What a pause left because it could not be freed, or what is rolled back.
             await self._node.terminate(live.id, keep_address=True)
             cleared = self._clock.monotonic()

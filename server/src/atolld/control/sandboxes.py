@@ -11,7 +11,8 @@ from typing import Any
 from atolld.control.creation import Creation, new_traffic_token
 from atolld.control.ending import Ending
 from atolld.control.forks import Forks
-from atolld.control.idempotency import KEPT_S, Flight, Flights, make_claim
+from atolld.control.housekeeping import Housekeeping
+from atolld.control.idempotency import Flight, Flights, make_claim
 from atolld.control.idle import Activity, Idle, NoActivity
 from atolld.control.lists import ListFilters, Page, read_page
 from atolld.control.live import Endpoint, Live, LiveTable, gone, running
@@ -34,7 +35,7 @@ from atolld.core.network import NetworkPolicy
 from atolld.core.policy import LifecyclePolicy
 from atolld.core.sandbox import Sandbox, SandboxSpec, check_timeout
 from atolld.core.snapshot import SaveKind
-from atolld.foundation.aio import cancel_and_wait, spawn
+from atolld.foundation.aio import spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.errors import (
     AtollError,
@@ -53,7 +54,6 @@ from atolld.storage.store import Claim, PoolStore, SandboxStore, SnapshotStore
 
 log = logging.getLogger("atolld.control")
 
-HOUSEKEEPING_S = 3600.0
 # What a warm sandbox may fail with that an ordinary create need not.
 _UNUSABLE = (GuestUnreachable, NotFound, FailedPrecondition, Internal)
 CALLER_GONE = "its creator went away before it was ready"
@@ -81,7 +81,6 @@ class Sandboxes:
         self._store = store
         self._node = node
         self._clock = clock
-        self._retention_s = retention_s
         told = telemetry or NoTelemetry()
         self._table = LiveTable()
         self._ending = Ending(store, node, self._table, clock, told)
@@ -89,14 +88,14 @@ class Sandboxes:
             store=store, node=node, table=self._table, ending=self._ending, clock=clock, telemetry=told
         )
         self._snapshot_store = snapshots
-        self._garbage = Garbage(snapshots, node, clock)
+        self.garbage = Garbage(snapshots, node, clock, templates.leftovers)
         self.powers = Powers(node)
         self._starts = Starts(templates, snapshots)
         self._pausing = Pausing(
-            store=store, node=node, ending=self._ending, garbage=self._garbage, clock=clock, telemetry=told
+            store=store, node=node, ending=self._ending, garbage=self.garbage, clock=clock, telemetry=told
         )
         self._ending.pause_at_time = self._pausing.expire
-        self._ending.on_saves_left = self._garbage.wake
+        self._ending.on_saves_left = self.garbage.wake
         used = activity or NoActivity()
         self._ending.on_ended = used.forget
         self._resuming = Resuming(
@@ -106,7 +105,7 @@ class Sandboxes:
             table=self._table,
             ending=self._ending,
             pausing=self._pausing,
-            garbage=self._garbage,
+            garbage=self.garbage,
             clock=clock,
             telemetry=told,
         )
@@ -117,19 +116,21 @@ class Sandboxes:
             node=node,
             table=self._table,
             pausing=self._pausing,
-            garbage=self._garbage,
+            garbage=self.garbage,
             powers=self.powers,
             clock=clock,
             telemetry=told,
         )
         self.pools = Pools(store=pools, starts=self._starts, powers=self.powers, node=node, clock=clock, telemetry=told)
+        if templates.projects is not None:
+            templates.projects.listen(self.pools.refresh)
         self._forks = Forks(self.snapshots, self._create)
         self._policies = Policies(store, self.powers, clock)
         self._idle = Idle(node, self._table, self._pausing, used, clock, told)
         self._sampler = Sampler(store, node, self._table, clock, told)
         self._flights = Flights(self._abandoned)
         self._drafts: dict[Flight, Live] = {}
-        self._housekeeper: asyncio.Task[None] | None = None
+        self._housekeeping = Housekeeping(store, templates.leftovers, clock, retention_s)
         self._closing = False
         # Whether it was a sandbox of a build that died; they have no rows.
         self.builds_lost: Callable[[Death], bool] = lambda _: False
@@ -138,12 +139,12 @@ class Sandboxes:
         """Start the node, take over what an earlier daemon left, and begin to watch the clock."""
         await self._node.start(self._on_death)
         await Recovery(self._store, self._snapshot_store, self._node, self._table, self._ending, self._clock).recover()
-        await self._garbage.recover()
-        self._garbage.start()
+        await self.garbage.recover()
+        self.garbage.start()
         self._ending.expiry.start()
         self._idle.wake()
         await self.pools.start()
-        self._housekeeper = spawn(self._housekeep(), name="housekeeping")
+        self._housekeeping.start()
         if self._table.running():
             self._sampler.wake()
 
@@ -172,12 +173,12 @@ class Sandboxes:
             *(self._ending.end(live, EndReason.SHUTDOWN, "the daemon was told to end everything") for live in endings),
             return_exceptions=True,
         )
-        await cancel_and_wait(self._housekeeper)
+        await self._housekeeping.stop()
         await self._ending.expiry.stop()
         await self._sampler.stop()
-        await self._garbage.stop()
+        await self.garbage.stop()
         if end_all:
-            await self._garbage.collect()
+            await self.garbage.collect()
         failures = [result for result in results if isinstance(result, Exception)]
         if failures:
             raise ExceptionGroup("some sandboxes could not be ended", failures)
@@ -208,7 +209,7 @@ class Sandboxes:
                 raise Unavailable("the daemon is stopping")
             if flight.abandoned:
                 raise FailedPrecondition(CALLER_GONE)
-            while (warm := self.pools.take(project_id, spec)) is not None:
+            while (warm := self.pools.take(project_id, spec, start.version)) is not None:
                 draft = self._creation.draft(project_id, spec, warm.start, warm.id)
                 try:
                     return await self._under_way(flight, draft, self._creation.claim(draft, warm, claim))
@@ -486,13 +487,3 @@ class Sandboxes:
     def counts(self) -> Mapping[tuple[SandboxState, str], int]:
         """Live sandboxes by state and runtime."""
         return self._table.counts()
-
-    async def _housekeep(self) -> None:
-        while True:
-            now = self._clock.now()
-            oldest = 0.0 if self._retention_s is None else now - self._retention_s
-            try:
-                await self._store.purge(ended_before=oldest, claims_before=now - KEPT_S)
-            except Exception:
-                log.exception("old sandboxes could not be deleted; the next try is in an hour")
-            await self._clock.sleep(HOUSEKEEPING_S)

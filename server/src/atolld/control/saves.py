@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from atolld.control.templateleftovers import Leftovers
 from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import SaveKind, Snapshot, SnapshotRole, SnapshotState
 from atolld.foundation.aio import cancel_and_wait, spawn
@@ -37,14 +38,17 @@ def draft_save(sandbox: Sandbox, role: SnapshotRole, kind: SaveKind, now: float,
         agent_token=sandbox.agent_token,
         secure=sandbox.spec.secure,
         created_at=now,
+        build_id=sandbox.build_id,
     )
 
 
 class Garbage:
-    """Deletes the files of saves that nobody needs, one after the other in the background."""
+    """Deletes the files of saves that nobody needs, one after the other in the background; before that, what is left of
+    deleted templates, whose saves then are among them."""
 
-    def __init__(self, store: SnapshotStore, node: Node, clock: Clock) -> None:
+    def __init__(self, store: SnapshotStore, node: Node, clock: Clock, leftovers: Leftovers | None = None) -> None:
         self._store = store
+        self._leftovers = leftovers
         self._node = node
         self._clock = clock
         self._wanted = asyncio.Event()
@@ -69,11 +73,18 @@ class Garbage:
             await self._store.mark_deleting(id)
         for id in await self._node.sweep_saves(await self._store.needed()):
             log.info("a save that nothing needs was deleted", extra={"save_id": id})
+        if self._leftovers is not None:
+            await self._leftovers.recover()
         self.wake()
 
     async def collect(self) -> None:
         """Delete what can be deleted now. Raises the first failure, after all were tried."""
         failures: list[Exception] = []
+        if self._leftovers is not None:
+            try:
+                await self._leftovers.collect()
+            except Exception as error:
+                failures.append(error)
         for id in await self._store.removable():
             try:
                 await self._node.discard_save(id)

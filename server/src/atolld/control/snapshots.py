@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atolld.control.archives import draft_import, facts_of
+from atolld.control.cursors import bad_cursor, check_limit, decode_place, encode_place
 from atolld.control.live import Live, LiveTable, gone, not_in_state
 from atolld.control.pausing import Pausing
 from atolld.control.powers import Powers
@@ -22,13 +19,12 @@ from atolld.core.sandbox import Sandbox
 from atolld.core.snapshot import FileDiff, Saved, SaveKind, Snapshot, SnapshotRole, check_snapshot_name
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
-from atolld.foundation.errors import AtollError, Conflict, FailedPrecondition, InvalidArgument, NotFound
-from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, new_snapshot_id, parse_snapshot_id
+from atolld.foundation.errors import AtollError, Conflict, FailedPrecondition, NotFound
+from atolld.foundation.ids import ProjectId, SandboxId, SnapshotId, is_snapshot_id, new_snapshot_id
 from atolld.node.interface import After, Node
 from atolld.runtime.driver import Power
 from atolld.storage.store import SandboxStore, SnapshotPosition, SnapshotQuery, SnapshotStore
 
-MAX_LIMIT = 100
 MAX_DIFF = 10_000
 
 
@@ -169,8 +165,7 @@ class Snapshots:
         cursor: str | None = None,
     ) -> SnapshotPage:
         """Newest first. Raises InvalidArgument on a limit outside 1 to 100 or a cursor that is none of ours."""
-        if not 1 <= limit <= MAX_LIMIT:
-            raise InvalidArgument(f"limit is {limit}; it must be between 1 and {MAX_LIMIT}")
+        check_limit(limit)
         after = decode_cursor(cursor) if cursor else None
         query = SnapshotQuery(project_id, sandbox_id, name, limit=limit + 1, after=after)
         found = await self._store.list(query)
@@ -194,8 +189,7 @@ class Snapshots:
     ) -> Sequence[FileDiff]:
         """What files differ; `older` None: against the template. Raises NotFound, FailedPrecondition (other templates),
         InvalidArgument (limit not 1 to 10,000)."""
-        if not 1 <= limit <= MAX_DIFF:
-            raise InvalidArgument(f"limit is {limit}; it must be between 1 and {MAX_DIFF}")
+        check_limit(limit, MAX_DIFF)
         found = await self.get(project_id, newer)
         base = await self.get(project_id, older) if older is not None else None
         return await self._node.diff_saves(base.id if base is not None else None, found.id, limit)
@@ -245,19 +239,12 @@ class Snapshots:
 
 def encode_cursor(last: Snapshot) -> str:
     """The place behind `last` as opaque text of URL-safe characters."""
-    packed = json.dumps([last.created_at, last.id], separators=(",", ":"))
-    return base64.urlsafe_b64encode(packed.encode("ascii")).decode("ascii").rstrip("=")
+    return encode_place(last.created_at, last.id)
 
 
 def decode_cursor(cursor: str) -> SnapshotPosition:
     """Raises InvalidArgument when `cursor` was not made by `encode_cursor`."""
-    try:
-        packed = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        created_at, id = json.loads(packed)
-        if isinstance(created_at, bool) or not isinstance(created_at, float | int) or not math.isfinite(created_at):
-            raise ValueError("not a time")
-        return SnapshotPosition(float(created_at), parse_snapshot_id(str(id)))
-    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error, AtollError):
-        raise InvalidArgument(
-            f"the cursor {cursor[:80]!r} is not one that a list has returned; leave it out to begin anew"
-        ) from None
+    created_at, id = decode_place(cursor)
+    if not is_snapshot_id(id):
+        raise bad_cursor(cursor)
+    return SnapshotPosition(created_at, SnapshotId(id))

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from atolld.control.projecttemplates import ProjectTemplates
+from atolld.control.templateleftovers import Leftovers
 from atolld.core.defaults import GuestDefaults
 from atolld.core.sandbox import Resources
+from atolld.core.templatenames import DEFAULT_TAG
 from atolld.foundation.errors import InvalidArgument, NotFound, Unimplemented
 from atolld.foundation.ids import ProjectId, TemplateId
 
@@ -59,30 +62,71 @@ class ImageSource(Protocol):
 
 
 class Templates:
-    """What a project may start from: the machine's templates, which so far are every project's, and its own images."""
+    """What a project may start from: what it has built, the machine's templates, its images, and what other projects
+    have made public, looked for in this order.
 
-    def __init__(self, source: TemplateSource, images: ImageSource | None = None) -> None:
+    Its own go first: a project that builds a template called `base` means that one from then on. Others can never come
+    before what a project knows already: theirs are found by `<project>/<name>` only, after the images that the project
+    itself has pulled, which may be called the same.
+
+    `leftovers`: what removes deleted ones of projects.
+    """
+
+    def __init__(
+        self,
+        source: TemplateSource,
+        images: ImageSource | None = None,
+        projects: ProjectTemplates | None = None,
+        leftovers: Leftovers | None = None,
+    ) -> None:
         self._source = source
         self._images = images
+        self.projects = projects
+        self.leftovers = leftovers
 
     async def list(self, project_id: ProjectId) -> Sequence[Template]:
-        """All templates, by name, without images."""
+        """The machine's templates, by name; what projects have built is in `TemplateRecords`."""
         return self._source.list()
 
     async def get(self, project_id: ProjectId, name: str) -> Template:
-        """The template called `name`, or the image with that reference: templates go first.
+        """The template that `name` means: `ProjectTemplate` where a project has built it.
 
-        Raises InvalidArgument when `name` can be neither, NotFound when there is neither.
+        `name` is as in `atolld.core.templatenames`, or an image's reference; the machine's templates have their name,
+        their id, and the tag `default`.
+        Raises InvalidArgument when `name` can be none of these, NotFound when there is none.
         """
+        told: NotFound | None = None
+        if self.projects is not None:
+            try:
+                own = await self.projects.own(project_id, name)
+            except NotFound as error:
+                # It is the project's own name, but there is no such version; an image may still be called like that.
+                own, told = None, error
+            if own is not None:
+                return own
         try:
-            return self._source.get(name)
+            return self._of_machine(name)
         except (InvalidArgument, NotFound) as error:
-            if self._images is None:
-                raise
-            missing: InvalidArgument | NotFound = error
+            unknown: InvalidArgument | NotFound = error
+        if self._images is not None:
+            try:
+                return await self._images.get(project_id, name)
+            except NotFound as error:
+                unknown = NotFound(f"there is no template {name!r}, and {error.message}")
+            except (InvalidArgument, Unimplemented):
+                pass
+        if self.projects is not None and told is None:
+            public = await self.projects.public(project_id, name)
+            if public is not None:
+                return public
+        raise told or unknown
+
+    def _of_machine(self, name: str) -> Template:
+        plain = name.removesuffix(f":{DEFAULT_TAG}")
         try:
-            return await self._images.get(project_id, name)
-        except NotFound as error:
-            raise NotFound(f"there is no template {name!r}, and {error.message}") from None
-        except (InvalidArgument, Unimplemented):
-            raise missing from None
+            return self._source.get(plain)
+        except NotFound:
+            by_id = next((one for one in self._source.list() if one.id == plain), None)
+            if by_id is None:
+                raise
+            return by_id

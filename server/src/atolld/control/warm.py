@@ -14,8 +14,8 @@ from atolld.core.pool import Pool
 from atolld.core.sandbox import SandboxSpec
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import AtollError, Capacity
-from atolld.foundation.ids import SandboxId, TemplateId, new_sandbox_id
+from atolld.foundation.errors import AtollError, Capacity, NotFound
+from atolld.foundation.ids import SandboxId, new_sandbox_id
 from atolld.node.interface import Launch, Launched, Node
 
 log = logging.getLogger("atolld.control")
@@ -46,6 +46,8 @@ class WarmPool:
         self.misses = 0
         self.starting = 0
         self.message: str | None = None
+        # What `pool.template` meant when that was last looked up.
+        self.version: str | None = None
         self._starts = starts
         self._node = node
         self._clock = clock
@@ -68,13 +70,20 @@ class WarmPool:
         self.pool = pool
         self._changed.set()
 
-    def take(self) -> Warm | None:
-        """The one that has waited longest, or None; a new one is made in its place once no more are being taken."""
-        if not self._waiting:
-            return None
-        self._taken_at = self._clock.monotonic()
+    def refresh(self) -> None:
+        """What its template means may have changed: what waits of an older version is to be replaced."""
         self._changed.set()
-        return self._waiting.pop(0)
+
+    def take(self, version: str) -> Warm | None:
+        """Of those of this version the one that has waited longest, or None; a new one is made in its place once no
+        more are being taken."""
+        for warm in self._waiting:
+            if warm.start.version == version:
+                self._waiting.remove(warm)
+                self._taken_at = self._clock.monotonic()
+                self._changed.set()
+                return warm
+        return None
 
     def lose(self, id: SandboxId) -> bool:
         """Forget one that died; False when none of these has this id."""
@@ -132,17 +141,23 @@ class WarmPool:
         await self._clock.sleep(seconds)
 
     async def _drop_surplus(self) -> None:
-        """End those that are too many, and those of a template that was built anew since."""
-        current = await self._template()
-        for warm in [one for one in self._waiting if one.start.template_id != current]:
-            self._waiting.remove(warm)
-            await self._node.terminate(warm.id)
+        """End those that are too many, and those of a template that was built anew, or deleted, since."""
+        try:
+            start, _ = await self._starts.find(self.pool.project_id, self._spec())
+        except NotFound:
+            # Nobody can ask for it any more; the pool waits until there is one of that name again.
+            self.version = None
+            await self._drop_others()
+            raise
+        self.version = start.version
+        await self._drop_others()
         while self.warm > self.pool.ready:
             await self._node.terminate(self._waiting.pop().id)
 
-    async def _template(self) -> TemplateId:
-        start, _ = await self._starts.find(self.pool.project_id, self._spec())
-        return start.template_id
+    async def _drop_others(self) -> None:
+        for warm in [one for one in self._waiting if one.start.version != self.version]:
+            self._waiting.remove(warm)
+            await self._node.terminate(warm.id)
 
     async def _make(self) -> Warm:
         start, spec = await self._starts.find(self.pool.project_id, self._spec())

@@ -33,12 +33,12 @@ class Pool:
         if not 0 <= self.ready <= MAX_READY:
             raise InvalidArgument(f"ready is {self.ready}; it must be between 0 and {MAX_READY}")
 
-    def fits(self, template: str, runtime: str, asked: Resources) -> bool:
-        """Whether one that waits here can become what is asked for.
+    def fits(self, runtime: str, asked: Resources) -> bool:
+        """Whether one that waits here can become what is asked for, if it is of the same template.
 
         Only its CPU may differ, and only so far that the guest, which was told at its start how many CPUs it has, was
         told the truth: gVisor shows the quota rounded up, at least two.
         """
         same = replace(asked, cpu=self.resources.cpu) == self.resources
         cpus_shown = (max(2, math.ceil(cpu)) for cpu in (self.resources.cpu, asked.cpu))
-        return same and len(set(cpus_shown)) == 1 and (template, runtime) == (self.template, self.runtime)
+        return same and len(set(cpus_shown)) == 1 and runtime == self.runtime

@@ -1,10 +1,10 @@
-"""Template layers seen from the host: which of them saves lie on.
+"""Template layers seen from the host: which of them saves and builds lie on.
 
     <cache>/layers/<digest>/root/                 the files (made by `atolld.images`)
-    <cache>/layers/<digest>/pins/<instance>.<id>  an empty file: a save of that instance needs the layer
+    <cache>/layers/<digest>/pins/<instance>.<id>  an empty file: a save, or a build, of that instance needs the layer
 
-The cache is shared by all instances, and is cleaned by a command that knows none of their saves: a layer with a pin
-stays.
+The cache is shared by all instances, and is cleaned by a command that knows none of their saves and builds: a layer
+with a pin stays.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from atolld.foundation.errors import Internal
+from atolld.foundation.ids import is_build_id
 from atolld.host.instance import Instance, check_item
 
 _DIGEST = re.compile(r"[0-9a-z][0-9a-z_-]{0,127}")
@@ -54,10 +55,10 @@ class TemplateLayers:
                 path.unlink(missing_ok=True)
 
     def unpin_all_but(self, save_ids: Collection[str]) -> None:
-        """Let go whatever is kept for other saves than these. Raises OSError."""
+        """Let go whatever is kept for other saves than these; what builds keep stays. Raises OSError."""
         names = set(map(self._name, save_ids))
         for path in self._pins():
-            if path.name not in names:
+            if path.name not in names and not is_build_id(path.name.partition(".")[2]):
                 path.unlink(missing_ok=True)
 
     def _pins(self) -> list[Path]:

@@ -71,9 +71,10 @@ def move(connection: Connection, id: BuildId, target: BuildState, **values: obje
     return build_from_row(changed)
 
 
-def get_build(connection: Connection, id: BuildId) -> Build | None:
+def get_build(connection: Connection, id: BuildId, deleted: bool) -> Build | None:
     """See `TemplateRecordStore.build`."""
-    row = connection.execute(_there(id)).first()
+    query = select(template_builds).where(template_builds.c.id == id) if deleted else _there(id)
+    row = connection.execute(query).first()
     return None if row is None else build_from_row(row)
 
 

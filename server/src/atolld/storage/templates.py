@@ -193,9 +193,9 @@ class SqlTemplates:
         values = {"failure": failure_to_json(failure), "finished_at": now}
         return await self._write(lambda c: builds.move(c, id, BuildState.FAILED, **values))
 
-    async def build(self, id: BuildId) -> Build | None:
+    async def build(self, id: BuildId, *, deleted: bool = False) -> Build | None:
         """See `TemplateRecordStore.build`."""
-        return await self._database.read(lambda c: builds.get_build(c, id))
+        return await self._database.read(lambda c: builds.get_build(c, id, deleted))
 
     async def builds(
         self, template_id: TemplateId, *, limit: int = 100, after: BuildPosition | None = None

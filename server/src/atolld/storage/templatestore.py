@@ -137,8 +137,8 @@ class TemplateRecordStore(Protocol):
         """waiting or building -> failed. Raises Conflict."""
         ...
 
-    async def build(self, id: BuildId) -> Build | None:
-        """Of any project, in any state."""
+    async def build(self, id: BuildId, *, deleted: bool = False) -> Build | None:
+        """Of any project, in any state; with `deleted`, also one that is only still needed."""
         ...
 
     async def builds(
