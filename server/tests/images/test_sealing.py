@@ -15,7 +15,7 @@ import pytest
 
 from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition
 from atolld.host import mounts, rootfs, syscalls
-from atolld.images import sealing
+from atolld.images import budget
 from atolld.images.repack import repack
 from atolld.images.sealing import Upper, seal
 from atolld.images.tree import OPAQUE, is_whiteout
@@ -290,8 +290,8 @@ def test_bounds(stage: Stage, monkeypatch: pytest.MonkeyPatch, change: Callable[
     upper, view = stage.mount(stage.layers, "one")
     change(view)
     if change in (_many, _many_directories):
-        monkeypatch.setattr(sealing, "MAX_ENTRIES", 50)
-        monkeypatch.setattr(sealing, "MAX_DIRECTORIES", 40)
+        monkeypatch.setattr(budget, "MAX_ENTRIES", 50)
+        monkeypatch.setattr(budget, "MAX_DIRECTORIES", 40)
     with pytest.raises(FailedPrecondition, match=says):
         stage.seal(upper, view)
 

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from atolld.core.build import Base, Copy, ImageConfig
-from atolld.core.defaults import GuestDefaults
+from atolld.core.build import Base, Copy
 from atolld.foundation.ids import ProjectId
+from atolld.images.baselayers import BaseLayers as BaseLayers
 from atolld.images.registry import Credentials
-
-
-@dataclass(frozen=True, slots=True)
-class BaseLayers:
-    """What a stage begins with. `layers`: digests, lowest first; none for SCRATCH."""
-
-    layers: tuple[str, ...]
-    defaults: GuestDefaults
-    config: ImageConfig = field(default_factory=ImageConfig)
-
 
 # One line for the log of the build.
 Told = Callable[[str], None]

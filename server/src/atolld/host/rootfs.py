@@ -133,7 +133,7 @@ def mount_read_only(target: Path, lower: Sequence[Path], flags: int) -> None:
     """
     _check_paths(lower)
     fixed = [(key, "follow" if key == "redirect_dir" else value) for key, value in _FIXED]
-    _mount_options(target, [*(("lowerdir+", str(path)) for path in lower), *fixed], flags)
+    mount_options(target, [*(("lowerdir+", str(path)) for path in lower), *fixed], flags)
 
 
 def _check_paths(paths: Sequence[Path]) -> None:
@@ -152,10 +152,14 @@ def _mount(target: Path, options: list[tuple[str, str]]) -> None:
     target.mkdir(mode=0o755, parents=True, exist_ok=True)
     if mounts.is_mounted(target):
         return
-    _mount_options(target, options, _FLAGS)
+    mount_options(target, options, _FLAGS)
 
 
-def _mount_options(target: Path, options: list[tuple[str, str]], flags: int) -> None:
+def mount_options(target: Path, options: list[tuple[str, str]], flags: int) -> None:
+    """Mount an overlay with these options, as `overlay_options` gives them, also when there are very many. Blocks.
+
+    Raises OSError.
+    """
     data = mount_data(options)
     if len(data.encode()) < _MAX_DATA:
         syscalls.mount("overlay", target, "overlay", flags, data)

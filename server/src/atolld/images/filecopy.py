@@ -6,7 +6,8 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 # Others, as those of SELinux or of the overlay itself, mean something where they came from.
 KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
@@ -56,37 +57,46 @@ def kept_attributes(file: int) -> dict[str, bytes]:
     return {name: os.getxattr(file, name) for name in sorted(os.listxattr(file)) if name.startswith(KEPT_XATTRS)}
 
 
-def set_attributes(file: int, status: os.stat_result, xattrs: dict[str, bytes]) -> None:
-    """Owner, mode and extended attributes of an open file or directory; the times are set last, by the caller."""
-    # Owner before mode and attributes: the kernel takes set-user-id and capabilities away with a change of owner.
-    os.chown(file, status.st_uid, status.st_gid)
-    os.chmod(file, stat.S_IMODE(status.st_mode))
-    for name, value in xattrs.items():
-        os.setxattr(file, name, value)
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a file or directory has beside its contents. `mode`: the permission bits; `mtime_ns`: Unix time."""
+
+    uid: int
+    gid: int
+    mode: int
+    mtime_ns: int
+
+    @staticmethod
+    def of(status: os.stat_result) -> Attributes:
+        """Those of a file that is there."""
+        return Attributes(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+
+    def put(self, file: int, xattrs: Mapping[str, bytes]) -> None:
+        """Give them, and the extended ones, to an open file or directory."""
+        # Owner before mode and attributes: the kernel takes set-user-id and capabilities away with a change of owner.
+        os.chown(file, self.uid, self.gid)
+        os.chmod(file, self.mode)
+        for name, value in xattrs.items():
+            os.setxattr(file, name, value)
+        os.utime(file, ns=(self.mtime_ns, self.mtime_ns))
 
 
-def set_times(file: int, status: os.stat_result) -> None:
-    """The time of the last change, for both times."""
-    os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
-
-
-def copy_special(name: str, source: int, target: int, new_name: str | None = None) -> bool:
+def copy_special(name: str, source: int, target: int, new_name: str, attributes: Attributes) -> bool:
     """Copy a symbolic link or a named pipe from one directory into another; anything else: False, and nothing is done.
 
     `source`, `target`: descriptors of the directories. Raises OSError.
     """
-    new = name if new_name is None else new_name
-    status = os.stat(name, dir_fd=source, follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=target)
-    elif stat.S_ISFIFO(status.st_mode):
-        os.mkfifo(new, 0o600, dir_fd=target)
+    kind = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
+    if stat.S_ISLNK(kind):
+        os.symlink(os.readlink(name, dir_fd=source), new_name, dir_fd=target)
+    elif stat.S_ISFIFO(kind):
+        os.mkfifo(new_name, 0o600, dir_fd=target)
     else:
         return False
-    os.chown(new, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
-    if stat.S_ISFIFO(status.st_mode):
-        os.chmod(new, stat.S_IMODE(status.st_mode), dir_fd=target)
-    os.utime(new, ns=(status.st_mtime_ns,) * 2, dir_fd=target, follow_symlinks=False)
+    os.chown(new_name, attributes.uid, attributes.gid, dir_fd=target, follow_symlinks=False)
+    if stat.S_ISFIFO(kind):
+        os.chmod(new_name, attributes.mode, dir_fd=target)
+    os.utime(new_name, ns=(attributes.mtime_ns,) * 2, dir_fd=target, follow_symlinks=False)
     return True
 
 

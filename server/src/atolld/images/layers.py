@@ -74,7 +74,7 @@ class LayerStore:
         self.directory.mkdir(parents=True, exist_ok=True)
         while True:
             home = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self.directory))
-            lock = _lock_directory(home)
+            lock = lock_directory(home)
             # Somebody who was removing leftovers may have been faster.
             if lock is not None:
                 break
@@ -145,7 +145,7 @@ class LayerStore:
         """Remove what killed builds left; what somebody builds now stays. Returns how many there were."""
         removed = 0
         for leftover in self.directory.glob(f"{_BUILDING}*") if self.directory.is_dir() else ():
-            lock = _lock_directory(leftover)
+            lock = lock_directory(leftover)
             if lock is not None:
                 try:
                     remove_tree(leftover)
@@ -267,8 +267,9 @@ def _write_out(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _lock_directory(directory: Path) -> int | None:
-    """A descriptor that holds `directory` as its builder's; None when somebody else does, or it is gone."""
+def lock_directory(directory: Path) -> int | None:
+    """A descriptor that holds `directory` as one's own until it is closed; None when somebody else does, or it is
+    gone."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -16,26 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.foundation.errors import Capacity, FailedPrecondition
-from atolld.foundation.units import MIB, format_bytes
+from atolld.foundation.units import MIB
+from atolld.images.budget import LayerBudget
 from atolld.images.filecopy import (
     KEPT_XATTRS,
     READ_FLAGS,
     WRITE_FLAGS,
+    Attributes,
     copy_data,
     copy_special,
     holds_any,
     kept_attributes,
-    set_attributes,
-    set_times,
 )
 from atolld.images.tree import MAX_DEPTH, OPAQUE, Refused, directory_in, is_whiteout
-from atolld.images.unpack import MAX_DIRECTORIES, MAX_ENTRIES, RESERVE_BYTES, Cancelled, check_room
+from atolld.images.unpack import RESERVE_BYTES
 
-MAX_BYTES = 32 << 30
 _REDIRECT = "trusted.overlay.redirect"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHECK_EVERY_BYTES = 32 * MIB
-_CHECK_EVERY_ENTRIES = 2_000
 _SEARCH_LIMIT = 16 * MIB
 
 # What the drivers mount over, with whatever is made there for it, and what the node and the agent write.
@@ -78,13 +75,16 @@ def seal(
     Raises FailedPrecondition when another file holds one of `forbidden`, or there is more than a layer may have;
     Capacity when the disk is full, Cancelled, OSError.
     """
-    sealing = _Sealing(upper, [text.encode() for text in forbidden if text], reserve_bytes, stop)
+    target = os.open(root, _OPEN)
     try:
-        return sealing.run(root)
+        budget = LayerBudget(target, FailedPrecondition, reserve_bytes, stop)
+        return _Sealing(upper, target, [text.encode() for text in forbidden if text], budget).run()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Capacity("the disk became full while what a sandbox changed was stored") from None
         raise
+    finally:
+        os.close(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,34 +97,23 @@ class _Place:
 
 
 class _Sealing:
-    def __init__(
-        self, upper: Upper, needles: Sequence[bytes], reserve_bytes: int, stop: threading.Event | None
-    ) -> None:
+    def __init__(self, upper: Upper, root: int, needles: Sequence[bytes], budget: LayerBudget) -> None:
         self._upper = upper
+        self._root = root
         self._needles = needles
-        self._reserve_bytes = reserve_bytes
-        self._stop = stop
-        self._root = -1
-        self._entries = 0
-        self._directories = 0
-        self._bytes = 0
-        self._unchecked_bytes = 0
+        self._budget = budget
         # First name of each file that has several; a name is the path from the root.
         self._links: dict[tuple[int, int], tuple[str, ...]] = {}
 
-    def run(self, root: Path) -> int:
+    def run(self) -> int:
         source = os.open(self._upper.changed, _OPEN)
         try:
-            self._root = os.open(root, _OPEN)
-            try:
-                self._check()
-                self._contents(source, self._root, (), _Place())
-                self._finish_root(source)
-            finally:
-                os.close(self._root)
+            self._budget.check()
+            self._contents(source, self._root, (), _Place())
+            self._finish_root(source)
         finally:
             os.close(source)
-        return self._entries
+        return self._budget.entries
 
     def _contents(self, source: int, target: int, names: tuple[str, ...], place: _Place) -> None:
         if len(names) >= MAX_DEPTH:
@@ -142,9 +131,9 @@ class _Sealing:
                 self._file(source, target, path, status)
             elif is_whiteout(status):
                 os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=target)
-                self._count()
-            elif copy_special(name, source, target):
-                self._count()
+                self._budget.entry()
+            elif copy_special(name, source, target, name, Attributes.of(status)):
+                self._budget.entry()
 
     def _directory(
         self, source: int, target: int, path: tuple[str, ...], status: os.stat_result, place: _Place
@@ -154,28 +143,25 @@ class _Sealing:
             redirected = not place.is_view and _xattr(changed, _REDIRECT) is not None
             opaque = redirected or (not place.is_view and _xattr(changed, OPAQUE) == b"y")
             within = _Place(is_view=place.is_view or redirected, is_new=place.is_new or opaque)
-            before = self._entries
+            before = self._budget.entries
             os.mkdir(path[-1], 0o700, dir_fd=target)
             new = os.open(path[-1], _OPEN, dir_fd=target)
             try:
-                self._count()
+                self._budget.entry()
                 inside = self._open_view(path) if redirected else os.dup(changed)
                 try:
                     self._contents(inside, new, path, within)
                 finally:
                     os.close(inside)
                 xattrs = kept_attributes(changed)
-                if self._entries == before + 1 and self._is_no_change(path, status, xattrs, within, place):
+                if self._budget.entries == before + 1 and self._is_no_change(path, status, xattrs, within, place):
                     os.rmdir(path[-1], dir_fd=target)
-                    self._entries -= 1
+                    self._budget.entries -= 1
                     return
-                self._directories += 1
-                if self._directories > MAX_DIRECTORIES:
-                    raise FailedPrecondition(f"a layer has at most {MAX_DIRECTORIES} directories, and this is more")
+                self._budget.directory()
                 if opaque:
                     os.setxattr(new, OPAQUE, b"y")
-                set_attributes(new, status, xattrs)
-                set_times(new, status)
+                Attributes.of(status).put(new, xattrs)
             finally:
                 os.close(new)
         finally:
@@ -187,9 +173,7 @@ class _Sealing:
         if first is not None:
             self._link(first, target, name)
             return
-        self._bytes += status.st_size
-        if self._bytes > MAX_BYTES:
-            raise FailedPrecondition(f"a layer holds at most {format_bytes(MAX_BYTES)}, and this is more")
+        self._budget.file(status.st_size)
         read = os.open(name, READ_FLAGS, dir_fd=source)
         try:
             if self._needles and holds_any(read, self._needles, _SEARCH_LIMIT):
@@ -201,16 +185,15 @@ class _Sealing:
                 )
             write = os.open(name, WRITE_FLAGS, 0o600, dir_fd=target)
             try:
-                copy_data(read, write, self._told)
-                set_attributes(write, status, kept_attributes(read))
-                set_times(write, status)
+                copy_data(read, write, self._budget.written)
+                Attributes.of(status).put(write, kept_attributes(read))
             finally:
                 os.close(write)
         finally:
             os.close(read)
         if status.st_nlink > 1:
             self._links[status.st_dev, status.st_ino] = path
-        self._count()
+        self._budget.entry()
 
     def _link(self, first: tuple[str, ...], target: int, name: str) -> None:
         directory = _descend(os.dup(self._root), first[:-1])
@@ -218,7 +201,7 @@ class _Sealing:
             os.link(first[-1], name, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
         finally:
             os.close(directory)
-        self._count()
+        self._budget.entry()
 
     def _is_no_change(
         self, path: tuple[str, ...], status: os.stat_result, xattrs: dict[str, bytes], within: _Place, place: _Place
@@ -247,29 +230,10 @@ class _Sealing:
             # As every new disk has it; what is below may be more particular.
             below = directory_in(self._upper.lower, ())
             status = status if below is None else below.status
-        set_attributes(self._root, status, xattrs)
-        set_times(self._root, status)
+        Attributes.of(status).put(self._root, xattrs)
 
     def _open_view(self, path: tuple[str, ...]) -> int:
         return _descend(os.open(self._upper.view, _OPEN), path)
-
-    def _count(self) -> None:
-        self._entries += 1
-        if self._entries > MAX_ENTRIES:
-            raise FailedPrecondition(f"a layer has at most {MAX_ENTRIES} files, and this is more")
-        if self._entries % _CHECK_EVERY_ENTRIES == 0:
-            self._check()
-
-    def _told(self, copied: int) -> None:
-        self._unchecked_bytes += copied
-        if self._unchecked_bytes >= _CHECK_EVERY_BYTES:
-            self._check()
-
-    def _check(self) -> None:
-        if self._stop is not None and self._stop.is_set():
-            raise Cancelled
-        self._unchecked_bytes = 0
-        check_room(self._root, self._reserve_bytes)
 
 
 def _descend(directory: int, names: Sequence[str]) -> int:

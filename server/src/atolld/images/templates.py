@@ -26,6 +26,7 @@ from atolld.images.build_environment import (
     inherited_environment,
     public_environment,
 )
+from atolld.images.contextstore import FRESH_S, ContextStore
 from atolld.images.imagestore import ImageStore
 from atolld.images.layers import Layer, LayerStore
 from atolld.images.locks import exclusive
@@ -154,8 +155,8 @@ class TemplateStore:
         return layer
 
     async def prune(self, in_use: Collection[Path] = ()) -> tuple[str, ...]:
-        """Remove layers that no template and no image names and nothing uses, and what pulls left; returns the layers'
-        digests.
+        """Remove layers that no template and no image names and nothing uses, what pulls left, and files uploaded for
+        builds that none used in the last hour; returns the layers' digests.
 
         `in_use`: layer roots that must stay although nothing mounts them now. Mounted ones, and those below the disks
         of saves, are found by themselves. Waits for running builds and pulls.
@@ -169,6 +170,7 @@ class TemplateStore:
         named = {path.parent.name for template in self.list() for path in template.layers}
         named |= ImageStore(self._cache).layer_digests()
         Blobs(self._cache).remove_all()
+        ContextStore(self._cache, self._clock).sweep(older_s=FRESH_S)
         unnamed = sorted(set(self._layers.digests()) - kept - named - self._layers.layers_in_use())
         removed = tuple(digest for digest in unnamed if self._layers.drop(digest, self._clock.now()))
         self._layers.remove_leftovers()

@@ -59,15 +59,17 @@ def unpack(
     max_entries: int = MAX_ENTRIES,
     reserve_bytes: int = RESERVE_BYTES,
     stop: threading.Event | None = None,
+    whiteouts: bool = True,
 ) -> Unpacked:
     """Fill the empty directory `root`. Blocks. The caller removes what a failure leaves.
 
     `lower`: roots of the layers below, the topmost first. `reserve_bytes`: what must stay free on the disk.
+    `whiteouts` False: the tar is no layer, and a file called `.wh.x` is one like others.
     Raises InvalidArgument with the reason when it is refused, Capacity when the disk is full, Cancelled, OSError.
     """
     tree = Tree(root, lower)
     try:
-        return _Unpacking(tree, bool(lower), max_entries, reserve_bytes, stop).run(stream)
+        return _Unpacking(tree, bool(lower), max_entries, reserve_bytes, stop, whiteouts).run(stream)
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
         raise InvalidArgument(f"a layer is refused: {error}") from None
     except OSError as error:
@@ -82,13 +84,20 @@ def unpack(
 
 class _Unpacking:
     def __init__(
-        self, tree: Tree, has_lower: bool, max_entries: int, reserve_bytes: int, stop: threading.Event | None
+        self,
+        tree: Tree,
+        has_lower: bool,
+        max_entries: int,
+        reserve_bytes: int,
+        stop: threading.Event | None,
+        whiteouts: bool,
     ) -> None:
         self._tree = tree
         self._has_lower = has_lower
         self._max_entries = max_entries
         self._reserve_bytes = reserve_bytes
         self._stop = stop
+        self._whiteouts = whiteouts
         self._entries = 0
         self._unchecked_bytes = 0
         self._depends = False
@@ -122,7 +131,7 @@ class _Unpacking:
             self._times[""] = _mtime_ns(info)
             return
         parent, name = self._tree.enter(names[:-1]), names[-1]
-        if name.startswith(_WHITEOUT):
+        if self._whiteouts and name.startswith(_WHITEOUT):
             self._white_out(name, parent)
         elif info.isdir():
             self._directory(info, names, parent)
