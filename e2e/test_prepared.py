@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from atoll import Sandbox, Stdout
+from atoll import AtollError, Sandbox, Stdout
 from e2e.conftest import Daemon, make_daemon
 
 _CONNECTED = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('198.51.100.1', 53))"
@@ -50,6 +50,44 @@ def test_a_resume_goes_on_in_one(prepared_daemon: Daemon) -> None:
     sb.resume()
     assert sb.run("echo on").stdout == "on\n"
     sb.kill()
+
+
+def test_a_create_starts_in_one(prepared_daemon: Daemon) -> None:
+    daemon = prepared_daemon
+    (waits,) = _waiting(daemon)
+    sb = Sandbox.create(runtime="gvisor", timeout_s=300, config=daemon.config)
+    assert waits in _waiting(daemon)
+    assert sb.run("hostname").stdout == f"{sb.id}\n"
+    assert sb.run("sudo id -u; cat /etc/resolv.conf | wc -l; df --output=target / | tail -1").stdout == "0\n1\n/\n"
+    sb.files.write("/home/user/kept", "before")
+    daemon.settle()
+    daemon.kill_hard()
+    daemon.start()
+    daemon.settle()
+    assert waits in _waiting(daemon) and sb.files.read("/home/user/kept") == "before"
+    sb.pause()
+    sb.resume()
+    assert sb.run("hostname; cat /home/user/kept").stdout == f"{sb.id}\nbefore"
+    sb.kill()
+    daemon.settle()
+    assert waits not in _waiting(daemon)
+
+
+@pytest.mark.parametrize("point", ["launch.after_prepare", "launch.after_start", "launch.after_ready"])
+def test_killed_while_one_starts_in_it(prepared_daemon: Daemon, point: str) -> None:
+    daemon = prepared_daemon
+    daemon.kill_hard()
+    daemon.start(crash=point)
+    daemon.settle()
+    with pytest.raises(AtollError):
+        Sandbox.create(runtime="gvisor", config=replace(daemon.config, resume_timeout_s=0))
+    assert daemon.wait_end() == -9
+    daemon.start()
+    daemon.settle()
+    (waits,) = _waiting(daemon)
+    assert daemon.api("GET", "/v1/sandboxes").json()["items"] == []
+    now = daemon.census()
+    assert {name.split("/")[1] for name in now.files if name.startswith("sandboxes/")} <= {waits}
 
 
 @pytest.mark.parametrize(

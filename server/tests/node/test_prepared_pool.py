@@ -11,7 +11,7 @@ import pytest
 from atolld.core.sandbox import Resources
 from atolld.core.snapshot import SaveKind
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import Capacity, GuestUnreachable, Internal, NotFound
+from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition, GuestUnreachable, Internal, NotFound
 from atolld.foundation.ids import SandboxId, SnapshotId, new_snapshot_id
 from atolld.node.interface import After, Launch, Launched, Source
 from atolld.node.prepared_pool import MAX_FAILURES, MEMORY_MIB, PAUSE_S, QUIET_S
@@ -45,8 +45,8 @@ def waiting(stage: Stage) -> list[SandboxId]:
 async def saved(stage: Stage, resources: Resources | None = None) -> SnapshotId:
     """A save of a sandbox that has ended since."""
     save_id = new_snapshot_id()
-    await stage.node.launch(replace(launch_of(), resources=resources or Resources()))
-    stage.world.tasks[ID].memory["n"] = 1
+    launched = await stage.node.launch(replace(launch_of(), resources=resources or Resources()))
+    stage.world.tasks[SandboxId(execution(launched))].memory["n"] = 1
     await stage.node.save(ID, save_id, MEMORY, After.STAND)
     await stage.node.terminate(ID)
     await quiet(stage)
@@ -88,6 +88,49 @@ async def test_a_resume_goes_on_in_one_and_another_takes_its_place(tmp_path: Pat
     assert surroundings_without(stage) == set() and stage.capacity.snapshot(0).sandboxes == 0
     await stage.node.close()
     assert stage.empty() and not stage.world.tasks and stage.capacity.snapshot(0).memory_taken_mib == 0
+
+
+async def test_a_new_one_starts_in_one(tmp_path: Path) -> None:
+    stage = await filled(tmp_path)
+    before = waiting(stage)
+    launched = await stage.node.launch(replace(launch_of(), resources=Resources()))
+    assert execution(launched) in before and len(waiting(stage)) == 1
+    assert list(launched.phases_s) == ["queue", "prepare", "start", "agent"]
+    assert stage.guests.told[-1].hostname == launch_of().hostname
+    assert stage.machine.sources == {} and stage.capacity.snapshot(0).sandboxes == 1
+    await stage.node.terminate(ID)
+    assert surroundings_without(stage) == set() and stage.capacity.snapshot(0).sandboxes == 0
+    await stage.node.close()
+    assert stage.empty()
+
+
+@pytest.mark.parametrize("failure", [Internal("not in there"), FailedPrecondition("another kind")])
+async def test_a_new_one_that_does_not_start_in_one_starts_without(tmp_path: Path, failure: AtollError) -> None:
+    stage = await filled(tmp_path)
+    for _ in range(MAX_FAILURES):
+        before = waiting(stage)
+        stage.script.failures = {Verb.START: [failure]}
+        launched = await stage.node.launch(replace(launch_of(), resources=Resources()))
+        assert execution(launched) not in before and len(waiting(stage)) == 1
+        assert surroundings_without(stage) == {execution(launched)}
+        await stage.node.terminate(ID)
+        await quiet(stage)
+    # What is wrong with the guest's kind is not wrong with the containers.
+    assert len(waiting(stage)) == (2 if isinstance(failure, FailedPrecondition) else 1)
+    await stage.node.close()
+
+
+async def test_one_of_files_alone_does_not_use_one(tmp_path: Path) -> None:
+    stage = await filled(tmp_path)
+    save_id = new_snapshot_id()
+    await stage.node.launch(replace(launch_of(), resources=Resources()))
+    await stage.node.save(ID, save_id, SaveKind.FILESYSTEM, After.STAND)
+    await stage.node.terminate(ID)
+    await quiet(stage)
+    before = waiting(stage)
+    launched = await stage.node.launch(replace(resume_of(save_id), source=Source(save_id, SaveKind.FILESYSTEM, "old")))
+    assert execution(launched) not in before and waiting(stage) == before
+    await stage.node.close()
 
 
 async def test_none_are_made_where_they_are_off_or_cannot_be(tmp_path: Path) -> None:

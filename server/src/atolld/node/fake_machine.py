@@ -77,12 +77,13 @@ class FakeMachine(FakeSaves):
         overhead: Overhead,
         network: NetworkPolicy,
         *,
-        source: SnapshotId,
+        source: SnapshotId | None = None,
         formerly: Mapping[str, object] | None = None,
     ) -> None:
         self._call("furnish", shell.id)
-        self._whole(source)
-        self.sources[shell.id] = source
+        if source is not None:
+            self._whole(source)
+            self.sources[shell.id] = source
         self.policies[shell.id] = network
         self.resources[shell.id] = resources
         self.unpark(formerly or {})

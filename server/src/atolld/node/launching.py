@@ -1,8 +1,8 @@
 """Bringing one sandbox up, from nothing or from a save; whatever was made is gone when that fails.
 
 Order: surroundings are prepared, the driver creates and starts or restores, the agent answers. Each step can be the
-last thing a killed daemon did. From a saved memory it goes on in a container that waits for one, where there is one
-that fits; when that fails, it is tried once more as if there were none.
+last thing a killed daemon did. It starts, or goes on from a saved memory, in a container that waits for it, where there
+is one that fits; when that fails, it is tried once more as if there were none.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Launcher:
                 layers = self._machine.save_layers(what.source.save_id)
                 phases.end("check")
             way.point("before_prepare")
-            waiting = await self._take(way, memory)
+            waiting = await self._take(way, layers, memory)
             if waiting is not None:
                 try:
                     instance = await self._up(way, layers, memory, waiting, phases)
@@ -118,21 +118,24 @@ class Launcher:
                     if isinstance(error, GuestUnreachable):
                         raise
                     log.warning("it does not go on in a waiting container: %s", error, extra={"sandbox_id": what.id})
-                    self._pool.failed()
+                    # That the guest is of another kind says nothing of the container.
+                    if not isinstance(error, FailedPrecondition):
+                        self._pool.failed()
                 else:
                     self._pool.served()
                     return instance, phases
             return await self._up(way, layers, memory, None, phases), phases
 
-    async def _take(self, way: Way, memory: Path) -> Waiting | None:
+    async def _take(self, way: Way, layers: tuple[Path, ...], memory: Path) -> Waiting | None:
         source = way.what.source
-        if source is None or not way.from_memory:
+        # Whether a saved disk has changed what decides of the kind is not known before it is mounted.
+        if source is not None and not way.from_memory:
             return None
         try:
             # Only one that has to be where it was needs the slot that it had, and a container has one already.
-            if self._machine.needs_address(source.save_id):
+            if source is not None and self._machine.needs_address(source.save_id):
                 return None
-            return await self._pool.take(way.driver, way.what.resources, memory)
+            return await self._pool.take(way.driver, way.what.resources, None if source is None else memory, layers)
         except (AtollError, OSError) as error:
             log.warning("no waiting container is used: %s", error, extra={"sandbox_id": way.what.id})
             return None
@@ -151,6 +154,9 @@ class Launcher:
             if way.from_memory:
                 handle = await driver.restore(spec, memory, None if waiting is None else waiting.handle)
                 way.point("after_restore")
+            elif waiting is not None:
+                handle = await driver.start_into(spec, waiting.handle)
+                way.point("after_start")
             else:
                 handle = await driver.create(spec)
                 way.point("after_create")
@@ -168,15 +174,13 @@ class Launcher:
 
     async def _furnish(self, way: Way, layers: tuple[Path, ...], prepared: Prepared) -> None:
         what = way.what
-        if what.source is None:
-            raise Internal(f"sandbox {what.id} has no save to go on from")
         await self._machine.furnish(
             prepared,
             layers,
             what.resources,
             way.driver.overhead(what.resources),
             what.network,
-            source=what.source.save_id,
+            source=None if what.source is None else what.source.save_id,
             formerly=machine_record(what.formerly),
         )
 

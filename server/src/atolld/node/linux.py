@@ -108,13 +108,15 @@ class LinuxMachine(LinuxSaves):
         overhead: Overhead,
         network: NetworkPolicy,
         *,
-        source: SnapshotId,
+        source: SnapshotId | None = None,
         formerly: Mapping[str, object] | None = None,
     ) -> None:
         """See `Machine.furnish`."""
         await self.set_network(shell, network)
         await self.set_resources(shell, resources, overhead)
         layer = await self._new_layer(shell.id, resources, source)
+        if source is None:
+            await asyncio.to_thread(_write_resolver, layer.upper, layers[::-1], self._host.network.dns_servers)
         await self._host.roots.mount(shell.id, layers[::-1], layer)
         self.unpark(formerly or {})
 

@@ -97,7 +97,7 @@ class Machine(Protocol):
         overhead: Overhead,
         network: NetworkPolicy,
         *,
-        source: SnapshotId,
+        source: SnapshotId | None = None,
         formerly: Mapping[str, object] | None = None,
     ) -> None:
         """Build what `shell` lacks, so that it is as `prepare` with the same arguments would have made it.

@@ -1,4 +1,5 @@
-"""Containers kept ready for guests that go on from a saved memory, made when the machine has nothing better to do.
+"""Containers kept ready for guests, new ones and such that go on from a saved memory, made when the machine has nothing
+better to do.
 
 Only for sandboxes with default resources, because a container is made for one size; and of the kind that was asked for
 last, because nearly all are of one kind. They are given up as soon as a launch lacks the room they take.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,11 +103,13 @@ class PreparedPool:
         if self._open and self._wanted is not None and (self._filling is None or self._filling.done()):
             self._filling = spawn(self._fill(), name="fill-containers")
 
-    async def take(self, driver: RuntimeDriver, resources: Resources, memory: Path) -> Waiting | None:
-        """One for the guest saved in `memory`, if there is one: it is the caller's to use or remove."""
+    async def take(
+        self, driver: RuntimeDriver, resources: Resources, memory: Path | None, layers: Sequence[Path]
+    ) -> Waiting | None:
+        """One for the guest saved in `memory`, or for a new one on `layers`: it is the caller's to use or remove."""
         if not self._open or self._wanted is None:
             return None
-        kind = await driver.shell_kind(resources, memory)
+        kind = await driver.shell_kind(resources, memory, None if memory is not None else layers)
         usual = await driver.shell_kind(RESOURCES)
         if kind is None or usual is None or replace(kind, agent_sudo=usual.agent_sudo) != usual:
             return None

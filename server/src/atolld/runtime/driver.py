@@ -12,7 +12,7 @@ takes "already gone" as success.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -233,11 +233,23 @@ class RuntimeDriver(Protocol):
         """
         ...
 
-    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+    async def start_into(self, spec: LaunchSpec, into: Handle) -> Handle:
+        """As `create` and `start` in one, in what `prepare` returned for the same id, places and bounds of memory; that
+        is used up, however this ends. The host name is not set: the agent is to do that.
+
+        Raises as `create` and `start`, and FailedPrecondition when the driver lacks Power.PREPARED or `into` is of
+        another kind.
+        """
+        ...
+
+    async def shell_kind(
+        self, resources: Resources, directory: Path | None = None, layers: Sequence[Path] | None = None
+    ) -> ShellKind | None:
         """What kind of shell the guest saved in `directory` needs to go on within `resources`; None: there is none.
 
-        Without `directory`, what most guests with these bounds need. None too without Power.PREPARED. Raises Internal
-        when the save is damaged, RuntimeUnusable.
+        With `layers` (read-only roots, lowest first) instead, what a new guest on them needs; with neither, what most
+        guests with these bounds need. None too without Power.PREPARED. Raises Internal when the save is damaged,
+        RuntimeUnusable.
         """
         ...
 

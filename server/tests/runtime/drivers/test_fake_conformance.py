@@ -27,6 +27,7 @@ GAPS = {
     "an_open_deleted_file_is_named": NOTHING_RUNS,
     "full_memory_and_little_cpu": NOTHING_RUNS,
     "a_guest_goes_on_in_a_shell": NOTHING_RUNS,
+    "a_new_guest_starts_in_a_shell": NOTHING_RUNS,
     "the_agent_is_sealed_in_a_shell": NOTHING_RUNS,
     "full_memory_in_a_shell": NOTHING_RUNS,
     "a_shell_of_another_kind_is_refused": NOTHING_RUNS,

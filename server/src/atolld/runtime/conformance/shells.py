@@ -48,6 +48,47 @@ async def check_a_guest_goes_on_in_a_shell(lab: Lab) -> None:
     await driver.destroy(restored)
 
 
+async def check_a_new_guest_starts_in_a_shell(lab: Lab) -> None:
+    """It boots on its own files, also where the shell stood frozen, is sealed off from the agent's file, and is saved
+    and restored as any other. One of another kind is refused."""
+    driver, ground = lab.driver(), await lab.prepare()
+    if (kind := await _kind(lab, driver)) is None:
+        return
+    shell = await lab.prepare_shell(kind)
+    waits = await driver.prepare(shell)
+    await driver.freeze(waits)
+    assert (await driver.inspect(waits)).state is TaskState.CREATED
+    await driver.thaw(waits)
+    place = await lab.furnish(shell, ground)
+    handle = await driver.start_into(place.spec, waits)
+    assert (await driver.inspect(handle)).state is TaskState.RUNNING
+    see = "awk '/^MemTotal/ {print $2}' /proc/meminfo"
+    told = await lab.run(place, f"echo mine > /root/mine; sync; cat /root/mine; {see}")
+    assert told.output == f"mine\n{place.spec.resources.memory_mib * 1024}\n", told
+    assert (place.spec.rootfs / "root/mine").read_text() == "mine\n"
+    agent = place.spec.agent
+    before = agent.stat()
+    told = await lab.run(place, _ATTACK)
+    after = agent.stat()
+    assert (before.st_mode, before.st_uid, before.st_size) == (after.st_mode, after.st_uid, after.st_size), told
+    image, (copy,) = await save(lab, driver, place, handle)
+    restored = await driver.restore(copy.spec, image)
+    assert (await lab.run(copy, "cat /root/mine")).output == "mine\n"
+    for one in (handle, restored):
+        await driver.destroy(one)
+    assert lab.leftovers(place) == []
+    other = await lab.prepare_shell(replace(kind, agent_sudo=not kind.agent_sudo))
+    waits = await driver.prepare(other)
+    place = await lab.furnish(other, ground)
+    try:
+        await driver.start_into(place.spec, waits)
+    except FailedPrecondition as error:
+        assert "another kind" in error.message, error
+    else:
+        raise AssertionError("a guest started in a shell of another kind")
+    await driver.destroy(waits)
+
+
 async def check_the_agent_is_sealed_in_a_shell(lab: Lab) -> None:
     """Root in a guest that went on in one changes neither mode nor contents of the agent's file on the host."""
     driver, ground = lab.driver(), await lab.prepare()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -248,7 +248,17 @@ class FakeDriver:
         self.world.running(spec.id).memory = memory
         return self._running_handle(self.handle_for(spec.id, spec.directory))
 
-    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+    async def start_into(self, spec: LaunchSpec, into: Handle) -> Handle:
+        self._require(Power.PREPARED)
+        await self._play(Verb.START, spec.id)
+        if into.id != spec.id or self.world.tasks[into.id].shell is None:
+            raise FailedPrecondition(f"{into.id} is no shell that waits for {spec.id}")
+        self.world.run(spec.id)
+        return self._running_handle(self.handle_for(spec.id, spec.directory))
+
+    async def shell_kind(
+        self, resources: Resources, directory: Path | None = None, layers: Sequence[Path] | None = None
+    ) -> ShellKind | None:
         if Power.PREPARED in self.script.missing:
             return None
         return ShellKind(resources.memory_mib, resources.pids_max, round(resources.cpu), self.script.agent_sudo)

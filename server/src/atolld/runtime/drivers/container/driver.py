@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,7 +142,12 @@ class ContainerDriver:
     async def restore(self, spec: LaunchSpec, directory: Path, into: Handle | None = None) -> Handle:
         raise FailedPrecondition(MISSING[Power.RESTORE])
 
-    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+    async def start_into(self, spec: LaunchSpec, into: Handle) -> Handle:
+        raise FailedPrecondition(MISSING[Power.PREPARED])
+
+    async def shell_kind(
+        self, resources: Resources, directory: Path | None = None, layers: Sequence[Path] | None = None
+    ) -> ShellKind | None:
         return None
 
     async def prepare(self, spec: ShellSpec) -> Handle:

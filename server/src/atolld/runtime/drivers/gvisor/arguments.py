@@ -48,6 +48,10 @@ class Runsc:
         """Make a container with the bundle in `directory` and start nothing in it; `restore` can, later."""
         return [argument for argument in self._making("create", id, directory) if argument != "--detach"]
 
+    def start(self, id: SandboxId, directory: Path) -> list[str]:
+        """Start what `create` made. It is this command that sets up the guest's network, by its own flags."""
+        return [*self._flags(directory), "start", id]
+
     def restore(self, id: SandboxId, directory: Path, image: Path, *, direct: bool) -> list[str]:
         """As `run`, with the memory that a checkpoint wrote to `image`; in the container that `create` made, if any.
 
@@ -80,12 +84,16 @@ class Runsc:
         return [*self.base(error_log(directory)), "kill", id, signal]
 
     def _making(self, verb: str, id: SandboxId, directory: Path, *extra: str) -> list[str]:
+        places = [f"--bundle={directory}", f"--pid-file={pid_file(directory)}"]
+        return [*self._flags(directory), verb, "--detach", *extra, *places, id]
+
+    def _flags(self, directory: Path) -> list[str]:
         argv = self.base(error_log(directory))
         argv += [f"--platform={self.platform}", "--network=sandbox", "--file-access=exclusive"]
         argv += [f"--{flag}={value}" for flag, value in OPTIONAL_FLAGS if self.binary.has(flag)]
         if self.binary.has("panic-log"):
             argv.append(f"--panic-log={panic_log(directory)}")
-        return [*argv, verb, "--detach", *extra, f"--bundle={directory}", f"--pid-file={pid_file(directory)}", id]
+        return argv
 
 
 def error_log(directory: Path) -> Path:

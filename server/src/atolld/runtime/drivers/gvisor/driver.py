@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from atolld.core.sandbox import Resources
@@ -32,7 +33,7 @@ from atolld.runtime.drivers.gvisor.arguments import Runsc, config_file, panic_lo
 from atolld.runtime.drivers.gvisor.binary import read_binary
 from atolld.runtime.drivers.gvisor.bundle import bundle
 from atolld.runtime.drivers.gvisor.engine import Engine
-from atolld.runtime.drivers.gvisor.image import has_sudo, keep_tmp_on_disk
+from atolld.runtime.drivers.gvisor.image import has_sudo, keep_tmp_on_disk, layers_have_sudo
 from atolld.runtime.drivers.gvisor.probe import probe
 from atolld.runtime.drivers.gvisor.restore import restore
 from atolld.runtime.drivers.gvisor.settings import GvisorSettings
@@ -122,13 +123,22 @@ class GvisorDriver:
             record = await shells.restore_into(engine, spec, directory, Record.from_handle(into))
         return record.to_handle(NAME)
 
-    async def shell_kind(self, resources: Resources, directory: Path | None = None) -> ShellKind | None:
+    async def start_into(self, spec: LaunchSpec, into: Handle) -> Handle:
+        engine = await self._with(Power.PREPARED)
+        return (await shells.start_into(engine, spec, Record.from_handle(into))).to_handle(NAME)
+
+    async def shell_kind(
+        self, resources: Resources, directory: Path | None = None, layers: Sequence[Path] | None = None
+    ) -> ShellKind | None:
         engine = await self._ready()
         if Power.PREPARED in (await self.fingerprint()).missing:
             return None
         if directory is not None:
             return await asyncio.to_thread(shells.kind_of_saved, resources, directory)
-        return shells.kind_of(resources, agent_sudo=not engine.runsc.binary.has("allow-suid"))
+        agent_sudo = not engine.runsc.binary.has("allow-suid")
+        if agent_sudo and layers is not None:
+            agent_sudo = await asyncio.to_thread(layers_have_sudo, layers)
+        return shells.kind_of(resources, agent_sudo=agent_sudo)
 
     async def prepare(self, spec: ShellSpec) -> Handle:
         return (await shells.prepare(await self._with(Power.PREPARED), spec)).to_handle(NAME)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 
-from atolld.runtime.drivers.gvisor.bundle import SUDO_PATH
+from atolld.runtime.drivers.gvisor.bundle import AGENT_PATH, SUDO_PATH
 
 
 def keep_tmp_on_disk(rootfs: Path) -> None:
@@ -25,6 +29,41 @@ def keep_tmp_on_disk(rootfs: Path) -> None:
             os.mkdir(".X11-unix", 0o755, dir_fd=descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_agent_place(rootfs: Path) -> None:
+    """The file that the agent is mounted over, as runsc makes it. There already is success.
+
+    Raises OSError when something else is in its place: no symbolic link is followed.
+    """
+    directory, name = AGENT_PATH.strip("/").split("/")
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    root = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | flags)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o755, dir_fd=root)
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | flags, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o755, dir_fd=place))
+        if not stat.S_ISREG(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
+            raise OSError(errno.EEXIST, "no file", AGENT_PATH)
+    finally:
+        os.close(place)
+
+
+def layers_have_sudo(layers: Sequence[Path]) -> bool:
+    """As `has_sudo`, of what lies on read-only layers, lowest first.
+
+    It may be wrong where one layer replaces a directory of another as a whole.
+    """
+    name = SUDO_PATH.strip("/")
+    for layer in reversed(layers):
+        if os.path.lexists(layer / name):
+            return has_sudo(layer)
+    return False
 
 
 def has_sudo(rootfs: Path) -> bool:

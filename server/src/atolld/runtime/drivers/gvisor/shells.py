@@ -1,9 +1,9 @@
-"""Containers that wait for a guest: made by `runsc create` beforehand, and given a root file system and a saved memory
-when there is one to restore.
+"""Containers that wait for a guest: made by `runsc create` beforehand, and given a root file system, and a saved memory
+where there is one, when there is a guest.
 
-A restore into one takes half as long, because the sentry and the gofer run already. It works because both use the root
-file system only once something starts: the gofer opens it then, in a mount namespace of its own, where until then an
-empty directory is its root.
+A start or restore into one takes half as long, because the sentry and the gofer run already. It works because both use
+the root file system only once something starts: the gofer opens it then, in a mount namespace of its own, where until
+then an empty directory is its root.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from atolld.runtime.drivers.gvisor import limits, processes, state
 from atolld.runtime.drivers.gvisor.arguments import config_file
 from atolld.runtime.drivers.gvisor.bundle import AGENT_PATH, SUDO_PATH, bundle
 from atolld.runtime.drivers.gvisor.engine import Engine
-from atolld.runtime.drivers.gvisor.image import keep_tmp_on_disk
+from atolld.runtime.drivers.gvisor.image import has_sudo, keep_tmp_on_disk, make_agent_place
 from atolld.runtime.drivers.gvisor.saved import SavedLaunch
-from atolld.runtime.drivers.gvisor.starting import bounds_of, create_shell, start_saved_in_shell, write_config
+from atolld.runtime.drivers.gvisor.starting import (
+    bounds_of,
+    create_shell,
+    start_in_shell,
+    start_saved_in_shell,
+    write_config,
+)
 from atolld.runtime.record import Record
 
-# The guest has its own name and variables in its memory.
+# A saved guest has its own name and variables in its memory, a new one is given its name by the agent.
 HOSTNAME = "sandbox"
 # The gofer takes its root within a millisecond of the command's end.
 _ROOT_TIMEOUT_S = 1.0
@@ -82,13 +88,42 @@ async def prepare(engine: Engine, spec: ShellSpec) -> Record:
 
 async def restore_into(engine: Engine, spec: LaunchSpec, directory: Path, shell: Record) -> Record:
     """See `RuntimeDriver.restore`."""
+    kind = _kind_of_waiting(engine, spec, shell)
+    if kind_of_saved(spec.resources, directory) != kind:
+        raise FailedPrecondition(f"the guest saved in {directory} needs another kind of shell than {shell.id}")
+    await _give_root(engine, spec, shell, agent_sudo=kind.agent_sudo)
+    record = await start_saved_in_shell(engine, Record(spec.id, spec.directory, shell.log, spec.resources), directory)
+    await _note(spec, SavedLaunch.read(directory).bundle(spec))
+    return record
+
+
+async def start_into(engine: Engine, spec: LaunchSpec, shell: Record) -> Record:
+    """See `RuntimeDriver.start_into`."""
+    kind = _kind_of_waiting(engine, spec, shell)
+    agent_sudo = not engine.runsc.binary.has("allow-suid") and await asyncio.to_thread(has_sudo, spec.rootfs)
+    if kind_of(spec.resources, agent_sudo=agent_sudo) != kind:
+        raise FailedPrecondition(f"{spec.id} needs another kind of shell than {shell.id}")
+    try:
+        await asyncio.to_thread(make_agent_place, spec.rootfs)
+    except OSError as error:
+        raise FailedPrecondition(f"{spec.id} has no place for the agent: {error}") from error
+    await _give_root(engine, spec, shell, agent_sudo=agent_sudo)
+    record = await start_in_shell(engine, Record(spec.id, spec.directory, shell.log, spec.resources))
+    await _note(spec, bundle(spec, agent_sudo=agent_sudo))
+    return record
+
+
+def _kind_of_waiting(engine: Engine, spec: LaunchSpec, shell: Record) -> ShellKind:
+    """Raises FailedPrecondition when `shell` does not wait for `spec`."""
     known = state.read_state(engine.settings.root, shell.id)
     if shell.id != spec.id or shell.directory != spec.directory or known is None or not known.created:
         raise FailedPrecondition(f"{shell.id} is no shell that waits for {spec.id}")
     stored = json.loads(config_file(shell.directory).read_bytes())
-    agent_sudo = SavedLaunch.of(stored, bounds_of(shell)).agent_sudo
-    if kind_of_saved(spec.resources, directory) != kind_of(bounds_of(shell), agent_sudo=agent_sudo):
-        raise FailedPrecondition(f"the guest saved in {directory} needs another kind of shell than {shell.id}")
+    bounds = bounds_of(shell)
+    return kind_of(bounds, agent_sudo=SavedLaunch.of(stored, bounds).agent_sudo)
+
+
+async def _give_root(engine: Engine, spec: LaunchSpec, shell: Record, *, agent_sudo: bool) -> None:
     keep_tmp_on_disk(spec.rootfs)
     targets = [AGENT_PATH, SUDO_PATH] if agent_sudo else [AGENT_PATH]
     try:
@@ -97,11 +132,11 @@ async def restore_into(engine: Engine, spec: LaunchSpec, directory: Path, shell:
         )
     except OSError as error:
         raise Internal(f"the root file system of {spec.id} cannot be put in place: {error}") from error
-    record = await start_saved_in_shell(engine, Record(spec.id, spec.directory, shell.log, spec.resources), directory)
-    # What a later save of it is to tell: the guest's own, not the shell's.
-    text = json.dumps(SavedLaunch.read(directory).bundle(spec))
-    await asyncio.to_thread(_replace, config_file(spec.directory), text)
-    return record
+
+
+async def _note(spec: LaunchSpec, config: dict[str, object]) -> None:
+    """What a later save of it is to tell: the guest's own, not the shell's."""
+    await asyncio.to_thread(_replace, config_file(spec.directory), json.dumps(config))
 
 
 def _make_root(spec: ShellSpec) -> Path:

@@ -48,6 +48,16 @@ async def start(engine: Engine, record: Record) -> Record:
     return words
 
 
+async def start_in_shell(engine: Engine, record: Record) -> Record:
+    """`runsc start` of a container that was created, and so has read its limits, before. Raises Internal."""
+    engine.cgroups.set_limits(record.id, limits.loading(bounds_of(record)))
+    argv = engine.runsc.start(record.id, record.directory)
+    words = await _bring_up(engine, record, argv, engine.settings.command_timeout_s)
+    if isinstance(words, str):
+        raise failures.start_failure(record.id, words)
+    return words
+
+
 async def start_saved(engine: Engine, record: Record, image: Path) -> Record:
     """`runsc restore` from what a checkpoint wrote to `image`. Raises Internal with runsc's own words."""
     engine.cgroups.set_limits(record.id, limits.boot(bounds_of(record)))
