@@ -20,7 +20,7 @@ from atolld.images.templates import TemplateStore
 from bench import gateway, measure, pools, space, state
 from bench.bare import BareRuntime
 from bench.report import Results, machine, to_json, to_markdown
-from bench.setting import QUICK, Counts, Setting, say
+from bench.setting import QUICK, READY_CONTAINERS, Counts, Setting, say
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,8 +58,7 @@ def run(results: Results, groups: list[str], counts: Counts) -> dict[str, str]:
         folder = Path(
             made.enter_context(tempfile.TemporaryDirectory(prefix="atoll-bench-", ignore_cleanup_errors=True))
         )
-        # As it is installed: the tests' daemons keep none, so that they can count.
-        daemon = Daemon(folder / "state", settings={"ATOLL_READY_CONTAINERS": "2"})
+        daemon = Daemon(folder / "state", settings={"ATOLL_READY_CONTAINERS": str(READY_CONTAINERS)})
         made.callback(daemon.stop)
         daemon.start()
         runtimes = {one["name"]: one for one in daemon.api("GET", "/v1/runtimes").json()["items"]}
@@ -84,8 +83,12 @@ def run(results: Results, groups: list[str], counts: Counts) -> dict[str, str]:
 
 
 def create(setting: Setting) -> None:
-    with setting.phases(create="create, nothing prepared"):
-        setting.results.add(measure.cold_create(setting.client, setting.bare, setting.counts.short))
+    client, bare, count = setting.client, setting.bare, setting.counts.short
+    usual, other = "create to first output", "create to first output, a size that no container waits for"
+    with setting.phases(create=usual):
+        setting.results.add(measure.cold_create(usual, client, bare, count, setting.wait_ready))
+    with setting.phases(create=other):
+        setting.results.add(measure.cold_create(other, client, bare, count, setting.wait_ready, memory_mib=768))
 
 
 def commands(setting: Setting) -> None:

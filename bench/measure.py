@@ -58,10 +58,10 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def created_and_used(client: Config) -> float:
+def created_and_used(client: Config, memory_mib: int = 512) -> float:
     """Seconds from asking for a sandbox to the output of its first command."""
     begun = time.perf_counter()
-    sandbox = Sandbox.create(config=client)
+    sandbox = Sandbox.create(memory_mib=memory_mib, config=client)
     if sandbox.run(ECHO).stdout != "hi\n":
         raise RuntimeError("the sandbox did not say hi")
     seconds = time.perf_counter() - begun
@@ -69,22 +69,20 @@ def created_and_used(client: Config) -> float:
     return seconds
 
 
-def cold_create(client: Config, bare: BareRuntime, count: int) -> Row:
-    """Create to first command's output against `runsc run` of that command."""
+def cold_create(
+    name: str, client: Config, bare: BareRuntime, count: int, ready: Callable[[], None], memory_mib: int = 512
+) -> Row:
+    """Create to first command's output against `runsc run` of that command; `ready` is called before each create."""
     box = bare.prepare(ECHO)
 
+    def ours() -> float:
+        ready()
+        return created_and_used(client, memory_mib)
+
     pairs = Pairs()
-    pairs.take(count, lambda: created_and_used(client), lambda: bare.run(box))
+    pairs.take(count, ours, lambda: bare.run(box))
     mine, theirs = pairs.medians
-    row = Row(
-        "create to first output, nothing prepared",
-        "`runsc run sh -c 'echo hi'`",
-        mine,
-        theirs,
-        "≤ 1.15 ×",
-        mine <= 1.15 * theirs,
-    )
-    return row
+    return Row(name, "`runsc run sh -c 'echo hi'`", mine, theirs, "≤ 1.15 ×", mine <= 1.15 * theirs)
 
 
 def running_command(sandbox: Sandbox, bare: BareRuntime, count: int) -> list[Row]:

@@ -112,6 +112,8 @@ def to_markdown(results: Results, about: dict[str, str]) -> str:
         f"- machine: {about['machine']}",
         f"- gVisor: {about['gvisor']}; the bare runs use the same binary, platform and root file system, with a",
         "  prepared network namespace and without cgroup limits",
+        "- our daemon as it is installed: two containers, without root file system or guest, wait for sandboxes of the",
+        "  default size, which both the first row and resumes make use of",
         "",
         "## Goals",
         "",

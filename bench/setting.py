@@ -18,6 +18,8 @@ from bench.bare import BareRuntime
 from bench.report import Results
 
 FILL_DEADLINE_S = 180
+# As it is installed: the tests' daemons keep none, so that they can count.
+READY_CONTAINERS = 2
 _PHASE = re.compile(r'atoll_sandbox_(\w+)_phase_seconds_(sum|count)\{phase="(\w+)".*\} (\S+)')
 
 
@@ -53,6 +55,17 @@ class Setting:
     def parallel(self) -> int:
         """How many launches the daemon does at once."""
         return 2 * (os.cpu_count() or 1)
+
+    def wait_ready(self) -> None:
+        """Wait until the daemon's containers wait, and the last of them has come to rest."""
+        wait_until(lambda: self._gauge("atoll_pool_containers_ready") >= READY_CONTAINERS, "no containers wait")
+        time.sleep(0.2)
+
+    def _gauge(self, name: str) -> float:
+        for line in self.daemon.api("GET", "/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        raise RuntimeError(f"the daemon has no metric {name}")
 
     @contextmanager
     def phases(self, **operations: str) -> Iterator[None]:

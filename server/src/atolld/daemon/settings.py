@@ -107,7 +107,7 @@ class Settings(BaseModel):
         2,
         ge=0,
         le=64,
-        description="Containers kept prepared for sandboxes that go on from a saved memory, 13 MiB each; 0: none.",
+        description="Containers kept prepared for sandboxes with default resources, 13 MiB each; 0: none.",
     )
     subnet: IPv4Network | None = Field(None, description="Range of sandbox addresses; default: a free private one.")
     dns_servers: tuple[IPv4Address, ...] = Field(

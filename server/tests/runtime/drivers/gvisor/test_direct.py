@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atolld.host import syscalls
-from atolld.runtime.drivers.gvisor.direct import PAGES, takes_direct_reads, takes_direct_writes
+from atolld.runtime.drivers.gvisor.direct import takes_direct_writes
 
 
 @pytest.fixture
@@ -20,7 +20,6 @@ def full(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_what_the_kernel_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / PAGES).touch()
     real = os.open
 
     def refuse(path: Path, flags: int, mode: int = 0o777) -> int:
@@ -29,23 +28,19 @@ def test_what_the_kernel_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return real(path, flags, mode)
 
     monkeypatch.setattr(os, "open", refuse)
-    assert not takes_direct_reads(tmp_path)
     assert not takes_direct_writes(tmp_path)
-    assert os.listdir(tmp_path) == [PAGES]
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    assert not takes_direct_reads(tmp_path)
     with pytest.raises(FileNotFoundError):
         takes_direct_writes(tmp_path / "none")
 
 
 @pytest.mark.real
 def test_a_disk(tmp_path: Path) -> None:
-    (tmp_path / PAGES).touch()
-    assert takes_direct_reads(tmp_path)
     assert takes_direct_writes(tmp_path)
-    assert os.listdir(tmp_path) == [PAGES]
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.real

@@ -52,14 +52,12 @@ class Runsc:
         """Start what `create` made. It is this command that sets up the guest's network, by its own flags."""
         return [*self._flags(directory), "start", id]
 
-    def restore(self, id: SandboxId, directory: Path, image: Path, *, direct: bool) -> list[str]:
+    def restore(self, id: SandboxId, directory: Path, image: Path) -> list[str]:
         """As `run`, with the memory that a checkpoint wrote to `image`; in the container that `create` made, if any.
 
-        `direct`: past the page cache, where runsc can. That is as fast as reading from a warm page cache, and does not
-        fill it with what is in memory already.
+        Not past the page cache, even where runsc can: whoever compared the checksums has just read all of it.
         """
-        extra = ["--direct"] if direct and "direct" in self.binary.restore_flags else []
-        return self._making("restore", id, directory, *extra, f"--image-path={image}")
+        return self._making("restore", id, directory, f"--image-path={image}")
 
     def pause(self, id: SandboxId) -> list[str]:
         """Stop every task of the guest. Not for one that is paused: runsc refuses that."""

@@ -18,7 +18,6 @@ from atolld.runtime.commands import Command, run_command, tail
 from atolld.runtime.drivers.gvisor import failures, limits, processes
 from atolld.runtime.drivers.gvisor.arguments import config_file, error_log, panic_log
 from atolld.runtime.drivers.gvisor.bundle import bind_sources
-from atolld.runtime.drivers.gvisor.direct import takes_direct_reads
 from atolld.runtime.drivers.gvisor.engine import Engine
 from atolld.runtime.record import Record, current_boot_id
 from atolld.runtime.refuse import membarrier_filter
@@ -85,7 +84,7 @@ async def create_shell(engine: Engine, record: Record) -> None:
 
 
 async def _restore(engine: Engine, record: Record, image: Path) -> Record:
-    argv = engine.runsc.restore(record.id, record.directory, image, direct=takes_direct_reads(image))
+    argv = engine.runsc.restore(record.id, record.directory, image)
     words = await _bring_up(engine, record, argv, engine.settings.save_timeout_s)
     if isinstance(words, str):
         killed = engine.cgroups.oom_kills(record.id) > 0
