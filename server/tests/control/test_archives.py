@@ -51,6 +51,12 @@ def test_facts_there_and_back() -> None:
     assert draft_import(other, project, None, facts_of(SNAPSHOT), SAVED).name is None
 
 
+@pytest.mark.parametrize("name", ["base", "team/app", "debian:12", "localhost:5000/box:v1", "[::1]:5000/a@sha256:00"])
+def test_whatever_a_sandbox_began_with(name: str) -> None:
+    facts = facts_of(replace(SNAPSHOT, template_name=name))
+    assert draft_import(SNAPSHOT.id, SNAPSHOT.project_id, None, facts, SAVED).template_name == name
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -59,6 +65,9 @@ def test_facts_there_and_back() -> None:
         ("template_id", "a/b"),
         ("template_id", ""),
         ("template_name", "../base"),
+        ("template_name", ""),
+        ("template_name", "a b"),
+        ("template_name", "a" * 601),
         ("runtime", "a b"),
         ("cpu", 0),
         ("cpu", "2"),

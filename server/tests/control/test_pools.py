@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from atolld.control.testing import SPEC, World, until
+from atolld.control.testing import BUILD_SPEC, SPEC, World, until
 from atolld.control.warm import QUIET_S
 from atolld.core.lifecycle import SandboxState as S
 from atolld.core.network import NetworkPolicy
@@ -202,3 +202,66 @@ async def test_bad_sizes(world: World, ready: int) -> None:
 async def test_of_what_is_not_there(world: World, template: str, runtime: str) -> None:
     with pytest.raises(NotFound):
         await world.sandboxes.pools.set(world.project.id, template, runtime, Resources(), 1)
+
+
+async def _template_pool(world: World, template: str) -> PoolId:
+    resources = BUILD_SPEC.resources
+    status = await world.sandboxes.pools.set(world.project.id, template, "fake", resources, 2)
+    await _warm(world, status.pool.id, 2)
+    return status.pool.id
+
+
+@pytest.mark.parametrize("memory", [None, {"served": 3}])
+async def test_a_template_by_any_of_its_names(world: World, memory: dict[str, object] | None) -> None:
+    build = await world.build("app", "default", "v1", memory=memory)
+    id = await _template_pool(world, "app")
+    for name in ("app", "app:v1", build.id, build.template_id):
+        spec = replace(SPEC, template=name, resources=BUILD_SPEC.resources, envs={"A": "mine"})
+        made = await world.sandboxes.create(world.project.id, spec)
+        assert world.sandboxes.was_warm(made.id)
+        assert (made.build_id, made.template_name, made.head_id) == (build.id, "app", None)
+        here = world.node.machine.sandboxes[made.id]
+        assert (here.memory, here.envs["A"]) == (memory or {}, "mine")
+        await world.clock.advance(QUIET_S)
+        await _warm(world, id, 2)
+
+
+async def test_what_waits_is_of_the_version_that_the_name_means_now(world: World) -> None:
+    project = world.project.id
+    first = await world.build("app", "default", "v1")
+    id = await _template_pool(world, "app")
+    waiting = set(world.node.machine.sandboxes)
+    await world.clock.advance(1)
+    gate = world.node.hold("launch")
+    second = await world.build("app")
+    spec = replace(SPEC, template="app", resources=BUILD_SPEC.resources)
+    creating = spawn(world.sandboxes.create(project, spec), name="create")
+    await until(lambda: not waiting & set(world.node.machine.sandboxes))
+    gate.opened.set()
+    made = await creating
+    # Never an old one, not even in the moment before those are ended.
+    assert (world.sandboxes.was_warm(made.id), made.build_id) == (False, second.id)
+    await _warm(world, id, 2)
+    assert (await world.sandboxes.create(project, spec)).build_id == second.id
+    await world.registry.tags.assign(project, "app:v1", ["default"])
+    assert (await world.sandboxes.create(project, spec)).build_id == first.id
+
+
+async def test_a_pool_of_a_deleted_template_waits_for_the_next_one(world: World) -> None:
+    project = world.project.id
+    build = await world.build("app", memory={"served": 3})
+    id = await _template_pool(world, "app")
+    await world.registry.records.delete(project, "app")
+    # It holds neither sandboxes nor layers.
+    await until(lambda: not world.node.machine.sandboxes)
+    await until(lambda: not world.registry.pins.pinned and not world.node.machine.saves)
+    status = await world.sandboxes.pools.get(project, id)
+    assert (status.warm, status.message) == (
+        0,
+        "there is no template 'app', and no snapshot of that name or id either",
+    )
+    again = await world.build("app")
+    assert again.template_id != build.template_id
+    await world.clock.advance(60)
+    await _warm(world, id, 2)
+    assert (await world.sandboxes.pools.get(project, id)).message is None

@@ -13,6 +13,8 @@ from atolld.foundation.ids import ProjectId, SnapshotId, TemplateId, parse_name,
 
 _TOKEN = re.compile(r"[\x21-\x7e]{0,128}")
 _TEMPLATE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+# Also `<project>/<name>`, and references of images.
+_TEMPLATE_NAME = re.compile(r"[0-9A-Za-z\[][0-9A-Za-z._:/@\[\]-]{0,599}")
 
 
 def facts_of(snapshot: Snapshot) -> dict[str, object]:
@@ -61,7 +63,7 @@ def draft_import(
             kind=saved.kind,
             name=name,
             template_id=TemplateId(_matching(_TEMPLATE_ID, facts["template_id"])),
-            template_name=parse_name(_text(facts["template_name"]), "template"),
+            template_name=_matching(_TEMPLATE_NAME, facts["template_name"]),
             runtime=parse_name(_text(facts["runtime"]), "runtime"),
             resources=resources,
             agent_token=_matching(_TOKEN, facts["agent_token"]),
