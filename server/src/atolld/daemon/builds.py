@@ -13,7 +13,7 @@ from atolld.control.builds.definitions import Definitions
 from atolld.control.builds.finalize import Finalizer
 from atolld.control.builds.lent import Lender
 from atolld.control.builds.records import BuildRecords
-from atolld.control.builds.sandbox import SealingNode, StepSandboxes
+from atolld.control.builds.sandbox import StepSandboxes
 from atolld.control.builds.stages import Stages
 from atolld.control.builds.steps import Steps
 from atolld.control.builds.work import BuildWork, Saves
@@ -21,6 +21,7 @@ from atolld.control.telemetry import Telemetry
 from atolld.control.templates import Templates
 from atolld.foundation.clock import Clock
 from atolld.images.stepcache import StepCache
+from atolld.node.interface import Node
 from atolld.storage.buildlogs import BuildLogs
 
 
@@ -44,7 +45,7 @@ class Kept:
 
 
 def put_together(
-    node: SealingNode,
+    node: Node,
     machine: BuildMachine,
     lender: Lender,
     templates: Templates,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +28,6 @@ _ROOM_PAUSE_S = 2.0
 
 # The stream ("stdout" or "stderr"), and what came.
 OnOutput = Callable[[str, bytes], None]
-
-
-class SealingNode(Node, Protocol):
-    """A node that can keep what a sandbox changed."""
-
-    async def seal(
-        self, id: SandboxId, digest: str, manifest: Mapping[str, object], *, forbidden: Sequence[str] = ()
-    ) -> bool:
-        """See `Node.seal`."""
-        ...
 
 
 class Guest(Protocol):
@@ -78,7 +68,7 @@ class StepSandbox:
     token: str
     launched: Launched
     guest: Guest
-    node: SealingNode
+    node: Node
     lent: Lent
     dead: Callable[[SandboxId], Death | None]
     sealed: bool = False
@@ -130,7 +120,7 @@ class StepSandbox:
 class StepSandboxes:
     """Makes them. `lender` gives what the host lends to builds."""
 
-    def __init__(self, node: SealingNode, guest: Guest, lender: Lender, clock: Clock) -> None:
+    def __init__(self, node: Node, guest: Guest, lender: Lender, clock: Clock) -> None:
         self._node = node
         self._guest = guest
         self._lender = lender
