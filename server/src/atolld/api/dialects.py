@@ -11,9 +11,10 @@ from atolld.api.e2b.app import create_e2b_app
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.errors import Renderer, render, render_e2b
 from atolld.api.native.archives import is_stream
+from atolld.api.native.builds import IMAGE_PATH, is_build_stream
 from atolld.api.native.images import PULL_PATH, is_image_stream
 from atolld.api.services import Services
-from atolld.foundation.units import KIB
+from atolld.foundation.units import KIB, MIB
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,12 +23,19 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 MAX_BODY_BYTES = 64 * KIB
+# A Dockerfile of a megabyte as JSON, with heredocs and secrets.
+MAX_BUILD_BYTES = 8 * MIB
 
 _NATIVE_PATHS = frozenset(("/health", "/metrics", "/v1"))
 
 
 def _is_stream(method: str, path: str) -> bool:
-    return is_stream(method, path) or is_image_stream(method, path)
+    return is_stream(method, path) or is_image_stream(method, path) or is_build_stream(method, path)
+
+
+def _max_body_bytes(method: str, path: str) -> int:
+    builds = path == IMAGE_PATH or (path.startswith("/v1/templates/") and "/builds/" in path)
+    return MAX_BUILD_BYTES if method == "POST" and builds else MAX_BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,12 @@ class Dialects:
 
     def __init__(self, services: Services, e2b: E2bOptions) -> None:
         self._native = Dialect(
-            create_app(services), render, frozenset(("/v1/sandboxes",)), _is_stream, frozenset((PULL_PATH,))
+            create_app(services),
+            render,
+            frozenset(("/v1/sandboxes",)),
+            _is_stream,
+            frozenset((PULL_PATH, IMAGE_PATH)),
+            _max_body_bytes,
         )
         e2b_paths = frozenset(("/sandboxes", "/v2/sandboxes"))
         self._e2b = Dialect(create_e2b_app(services, e2b), render_e2b, e2b_paths)
