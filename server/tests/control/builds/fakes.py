@@ -12,6 +12,7 @@ from atolld.control.buildmachine import BaseLayers, Told
 from atolld.control.builds.sandbox import OnOutput, StepSandbox
 from atolld.core.build import Base, BaseKind, BuildSpec, BuildState, Built, Copy, Failure, Run, Where
 from atolld.core.defaults import GuestDefaults
+from atolld.core.snapshot import Saved, SaveKind
 from atolld.core.template import Build, TemplateRecord
 from atolld.foundation.errors import Conflict, InvalidArgument, NotFound
 from atolld.foundation.ids import (
@@ -24,6 +25,7 @@ from atolld.foundation.ids import (
     new_template_id,
 )
 from atolld.images.registry import Credentials
+from atolld.storage.templatestore import Memory
 
 BASE = "b" * 64
 
@@ -225,6 +227,9 @@ class FakeRecords:
         self.builds[build.id] = build
         return template, build
 
+    async def template(self, template_id: TemplateId) -> TemplateRecord:
+        return next(one for one in self.templates.values() if one.id == template_id)
+
     async def get(self, project_id: ProjectId, template_id: TemplateId, build_id: BuildId) -> Build:
         build = self.builds.get(build_id)
         if build is None or (build.project_id, build.template_id) != (project_id, template_id):
@@ -235,10 +240,16 @@ class FakeRecords:
         commands = {"start_command": start_command, "ready_command": ready_command}
         return self._move(build.id, BuildState.WAITING, state=BuildState.BUILDING, **commands)
 
-    async def finish(self, build_id: BuildId, built: Built, save_id: SnapshotId | None) -> Build:
+    async def finish(self, build_id: BuildId, built: Built, memory: Memory | None) -> Build:
         if self.failures:
             raise self.failures.pop(0)
-        return self._move(build_id, BuildState.BUILDING, state=BuildState.READY, built=built, save_id=save_id)
+        return self._move(
+            build_id,
+            BuildState.BUILDING,
+            state=BuildState.READY,
+            built=built,
+            save_id=None if memory is None else memory.id,
+        )
 
     async def fail(self, build_id: BuildId, failure: Failure) -> None:
         if self.builds[build_id].state in (BuildState.WAITING, BuildState.BUILDING):
@@ -268,12 +279,12 @@ class FakeSaves:
         self.kept: set[SnapshotId] = set()
         self.failures: list[Exception] = []
 
-    async def take(self, build: Build, sandbox: StepSandbox) -> SnapshotId:
+    async def take(self, build: Build, template_name: str, sandbox: StepSandbox) -> Memory:
         if self.failures:
             raise self.failures.pop(0)
         id = new_snapshot_id()
         self.kept.add(id)
-        return id
+        return Memory(id, Saved(SaveKind.MEMORY, 1, 1, "fake", 0.0))
 
     async def give_up(self, save_id: SnapshotId) -> None:
         self.kept.discard(save_id)

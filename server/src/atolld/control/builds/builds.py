@@ -35,6 +35,7 @@ INTERRUPTED = "the daemon ended while it was built; start it again: the steps th
 class _UnderWay:
     """A build that goes on."""
 
+    name: str
     log: BuildLog
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
@@ -97,6 +98,7 @@ class Builds:
         if self._closing:
             raise Unavailable("the daemon is stopping")
         waiting = await self._records.get(project_id, template_id, build_id)
+        template = await self._records.template(template_id)
         if waiting.state is not BuildState.WAITING:
             raise FailedPrecondition(
                 f"build {build_id} is {waiting.state.value}: a build is started once; ask for a new one",
@@ -107,7 +109,7 @@ class Builds:
         except Conflict:
             raise FailedPrecondition(f"build {build_id} was started by somebody else") from None
         order = Order(project_id, build.spec, plan.force, dict(secrets or {}), plan.total)
-        one = self._under_way[build_id] = _UnderWay(BuildLog(self._logs, build_id, self._clock.now))
+        one = self._under_way[build_id] = _UnderWay(template.name, BuildLog(self._logs, build_id, self._clock.now))
         one.task = spawn(self._run(build, plan, order, credentials, one), name=f"build-{build_id}")
         return build
 
@@ -183,7 +185,7 @@ class Builds:
         outcome = "ok"
         try:
             built = await self._work.layers(order, plan, credentials, one.log.say)
-            await self._work.complete(build, plan, built, one.log.say)
+            await self._work.complete(one.name, build, plan, built, one.log.say)
         except asyncio.CancelledError:
             outcome = "cancelled"
             # A build is nobody's child: it ends here, in words.

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from atolld.core.build import BuildSpec, Built, Failure, LogEntry
 from atolld.core.template import Build, TemplateRecord
-from atolld.foundation.ids import BuildId, ProjectId, SnapshotId, TemplateId
+from atolld.foundation.ids import BuildId, ProjectId, TemplateId
+from atolld.storage.templatestore import Memory
 
 
 class BuildRecords(Protocol):
@@ -22,6 +23,10 @@ class BuildRecords(Protocol):
         """
         ...
 
+    async def template(self, template_id: TemplateId) -> TemplateRecord:
+        """Raises NotFound."""
+        ...
+
     async def get(self, project_id: ProjectId, template_id: TemplateId, build_id: BuildId) -> Build:
         """Raises NotFound."""
         ...
@@ -30,8 +35,8 @@ class BuildRecords(Protocol):
         """WAITING to BUILDING. Raises Conflict when it is not WAITING any more."""
         ...
 
-    async def finish(self, build_id: BuildId, built: Built, save_id: SnapshotId | None) -> Build:
-        """BUILDING to READY, its tags pointing to it, and its layers kept. Raises Conflict."""
+    async def finish(self, build_id: BuildId, built: Built, memory: Memory | None) -> Build:
+        """BUILDING to READY, with the save of its memory, and its tags pointing to it. Raises Conflict."""
         ...
 
     async def fail(self, build_id: BuildId, failure: Failure) -> None:
