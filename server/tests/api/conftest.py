@@ -20,6 +20,7 @@ from atolld.control.pools import Pools
 from atolld.control.snapshots import Snapshots
 from atolld.control.testing import World
 
+from .fakebuilds import FakeBuilds
 from .fakeimages import FakeImages
 from .fakes import FakePools, FakeSnapshots
 
@@ -43,6 +44,7 @@ class Api:
     snapshots: FakeSnapshots
     pools: FakePools
     images: FakeImages
+    builds: FakeBuilds
     checks: list[FakeCheck] = field(default_factory=lambda: [FakeCheck()])
     observed: list[tuple[str, int]] = field(default_factory=list)
     agents_are_well: bool = True
@@ -79,12 +81,15 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         return made.agents_are_well
 
     snapshots, pools, images = FakeSnapshots(), FakePools(), FakeImages()
+    builds = FakeBuilds(tmp_path / "builds")
     services = Services(
         sandboxes=world.sandboxes,
         snapshots=cast("Snapshots", snapshots),
         pools=cast("Pools", pools),
         templates=world.templates,
         images=Images(images),
+        builds=builds.builds,
+        definitions=builds.definitions,
         projects=world.projects,
         keys=world.keys,
         events=world.events,
@@ -103,6 +108,6 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     )
     transport = httpx.ASGITransport(app=entry, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"x-api-key": secret}) as http:
-        made = Api(world, http, services, snapshots, pools, images, observed=observed)
+        made = Api(world, http, services, snapshots, pools, images, builds, observed=observed)
         yield made
     await world.close()

@@ -8,6 +8,8 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from atolld.control.builds.builds import Builds
+from atolld.control.builds.definitions import Definitions
 from atolld.control.events import Events
 from atolld.control.health import agent_answers
 from atolld.control.images import Images
@@ -52,6 +54,8 @@ class Services:
     pools: Pools
     templates: Templates
     images: Images
+    builds: Builds
+    definitions: Definitions
     projects: Projects
     keys: Keys
     events: Events

@@ -28,6 +28,7 @@ from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.templates import Templates, TemplateSource
 from atolld.daemon import doctor, process, server
+from atolld.daemon.builds import BuildParts, Ground, put_together
 from atolld.daemon.first_key import ensure_first_key
 from atolld.daemon.nodes import BuiltNode, build_node
 from atolld.daemon.settings import Settings
@@ -50,6 +51,7 @@ from atolld.storage.pools import SqlPools
 from atolld.storage.projects import SqlProjects
 from atolld.storage.sandboxes import SqlSandboxes
 from atolld.storage.snapshots import SqlSnapshots
+from atolld.storage.templates import SqlTemplates
 
 log = logging.getLogger("atolld.daemon")
 
@@ -61,6 +63,7 @@ class Graph:
     built: BuiltNode
     node: WatchedNode
     sandboxes: Sandboxes
+    builds: BuildParts
     keys: Keys
     projects: Projects
     gateway: Gateway
@@ -130,6 +133,7 @@ class Daemon:
     ) -> None:
         settings = self._settings
         await graph.sandboxes.recover()
+        await graph.builds.builds.recover()
         project = await graph.projects.ensure_default()
         await ensure_first_key(graph.keys, project, settings.state)
         limits = Limits(head_timeout_s=settings.head_timeout_s, max_connections=settings.max_connections)
@@ -166,6 +170,7 @@ class Daemon:
     async def _shut_down(self, graph: Graph) -> None:
         started = time.monotonic()
         graph.gateway.close()
+        await graph.builds.shutdown()
         await graph.sandboxes.shutdown(self.end_all)
         await graph.keys.flush()
         if self.end_all:
@@ -195,6 +200,9 @@ class Daemon:
             activity=gateway.activity,
         )
         directory.sandboxes = sandboxes
+        ground = Ground(settings, database, built, node, SqlTemplates(database), templates, sandboxes)
+        parts = put_together(ground, clock, metrics)
+        sandboxes.builds_lost = parts.sandboxes.lost
         metrics.sources.counts = sandboxes.counts
         metrics.sources.gauges = node.gauges
         metrics.sources.upstream_connections = gateway.pool.connections
@@ -204,6 +212,8 @@ class Daemon:
             pools=sandboxes.pools,
             templates=templates,
             images=images,
+            builds=parts.builds,
+            definitions=parts.definitions,
             projects=projects,
             keys=keys,
             events=Events(SqlEvents(database)),
@@ -216,7 +226,7 @@ class Daemon:
         runtime = "fake" if settings.node == "fake" else settings.e2b_runtime
         e2b = E2bOptions(domain=settings.public_domain, max_timeout_h=settings.e2b_max_timeout_h, runtime=runtime)
         entry = Entry(Dialects(services, e2b).of, gateway.serve, is_data_plane, metrics.request)
-        return Graph(built, node, sandboxes, keys, projects, gateway, metrics, entry)
+        return Graph(built, node, sandboxes, parts, keys, projects, gateway, metrics, entry)
 
     def _doctor(self, node: WatchedNode, templates: TemplateSource) -> Callable[[], Awaitable[list[Check]]]:
         async def check() -> list[Check]:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 
-from atolld.control.buildmachine import BuildMachine
 from atolld.control.builds.agent import AgentGuest
 from atolld.control.builds.bases import Bases
 from atolld.control.builds.builds import Builds
 from atolld.control.builds.definitions import Definitions
 from atolld.control.builds.finalize import Finalizer
-from atolld.control.builds.lent import Lender
-from atolld.control.builds.records import BuildRecords
+from atolld.control.builds.rows import BuildRows
 from atolld.control.builds.sandbox import StepSandboxes
+from atolld.control.builds.saves import TemplateSaves
 from atolld.control.builds.stages import Stages
 from atolld.control.builds.steps import Steps
-from atolld.control.builds.work import BuildWork, Saves
+from atolld.control.builds.work import BuildWork
+from atolld.control.sandboxes import Sandboxes
 from atolld.control.telemetry import Telemetry
 from atolld.control.templates import Templates
+from atolld.daemon.nodes import BuiltNode
+from atolld.daemon.settings import Settings
 from atolld.foundation.clock import Clock
 from atolld.images.stepcache import StepCache
 from atolld.node.interface import Node
 from atolld.storage.buildlogs import BuildLogs
+from atolld.storage.database import Database
+from atolld.storage.snapshots import SqlSnapshots
+from atolld.storage.templates import SqlTemplates
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +38,43 @@ class BuildParts:
     definitions: Definitions
     sandboxes: StepSandboxes
 
+    async def shutdown(self) -> None:
+        """End every build."""
+        await asyncio.gather(self.builds.shutdown(), self.definitions.shutdown())
+
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Where builds keep what: rows, memory, layers (`cache`), and what they say (`logs`)."""
+class Ground:
+    """What builds stand on."""
 
-    records: BuildRecords
-    saves: Saves
-    cache: Path
-    logs: Path
+    settings: Settings
+    database: Database
+    built: BuiltNode
+    node: Node
+    records: SqlTemplates
+    templates: Templates
+    sandboxes: Sandboxes
 
 
-def put_together(
-    node: Node,
-    machine: BuildMachine,
-    lender: Lender,
-    templates: Templates,
-    kept: Kept,
-    *,
-    clock: Clock,
-    telemetry: Telemetry,
-) -> BuildParts:
-    """Builds over a node and the machine's layers."""
-    sandboxes = StepSandboxes(node, AgentGuest(), lender, clock)
-    steps = Steps(machine, sandboxes, StepCache(kept.cache), clock.now)
-    stages = Stages(machine, Bases(templates), steps)
-    finalizer = Finalizer(sandboxes, clock)
-    work = BuildWork(records=kept.records, machine=machine, stages=stages, finalizer=finalizer, saves=kept.saves)
-    builds = Builds(
-        records=kept.records, machine=machine, work=work, logs=BuildLogs(kept.logs), clock=clock, telemetry=telemetry
+def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildParts:
+    """Builds, recovered by `Builds.recover` once sandboxes are."""
+    machine, node = ground.built.build_machine, ground.node
+    rows = BuildRows(ground.records, machine, clock)
+    sandboxes = StepSandboxes(node, AgentGuest(), ground.built.lender, clock)
+    steps = Steps(machine, sandboxes, StepCache(ground.settings.cache_dir), clock.now)
+    work = BuildWork(
+        records=rows,
+        machine=machine,
+        stages=Stages(machine, Bases(ground.templates), steps),
+        finalizer=Finalizer(sandboxes, clock),
+        saves=TemplateSaves(SqlSnapshots(ground.database), node, ground.sandboxes.garbage, clock),
     )
-    return BuildParts(builds, Definitions(kept.records, work, clock), sandboxes)
+    builds = Builds(
+        records=rows,
+        machine=machine,
+        work=work,
+        logs=BuildLogs(ground.settings.state / "builds"),
+        clock=clock,
+        telemetry=telemetry,
+    )
+    return BuildParts(builds, Definitions(rows, work, clock), sandboxes)

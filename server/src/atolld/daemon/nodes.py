@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from atolld.control.buildmachine import BuildMachine
+from atolld.control.builds.lent import Lender, Nothing
+from atolld.control.builds.nowhere import NowhereToBuild
 from atolld.control.templates import TemplateSource
 from atolld.daemon import linux
 from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
@@ -18,11 +21,14 @@ from atolld.runtime.driver import Fingerprint
 
 @dataclass(slots=True)
 class BuiltNode:
-    """A node with its templates and images; `remove_all` takes everything of the instance off the machine."""
+    """A node with its templates, its images and what builds need; `remove_all` takes everything of the instance off the
+    machine."""
 
     node: Node
     templates: TemplateSource
     images: ImageEngine | None
+    build_machine: BuildMachine
+    lender: Lender
     remove_all: Callable[[], Awaitable[None]]
 
 
@@ -30,11 +36,11 @@ async def build_node(settings: Settings, clock: Clock) -> BuiltNode:
     """Raises what keeps this machine from running sandboxes, see `linux.build`."""
     if settings.node == "fake":
         node = ProcessNode(clock, find_agent(settings.agent), settings.state / "logs")
-        return BuiltNode(node, OneTemplate(), None, node.close)
+        return BuiltNode(node, OneTemplate(), None, NowhereToBuild(), Nothing(), node.close)
     built = await linux.build(settings, clock)
     templates = TemplateStore(settings.cache_dir, inherit_host=settings.build_inherit_host)
     images = ImageEngine(settings.cache_dir, templates, clock=clock)
-    return BuiltNode(built.node, templates, images, built.remove_all)
+    return BuiltNode(built.node, templates, images, NowhereToBuild(), Nothing(), built.remove_all)
 
 
 def templates_of(settings: Settings) -> TemplateSource:

@@ -28,6 +28,7 @@ _COUNTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sandbox_resumes": ("Resumes and rollbacks: ok or failed (it then is paused)", ("runtime", "kind", "outcome")),
     "sandbox_idle_failures": ("Idle sandboxes that could not be frozen or paused", ("runtime",)),
     "snapshots": ("Snapshots and saves of forks: ok or failed", ("runtime", "outcome")),
+    "builds": ("Builds of templates by outcome: ok, cancelled or the error's code", ("runtime", "outcome")),
     "pool_claims": ("Creates that a warm pool could serve: hit, or miss when it was empty", ("outcome",)),
     "usage_sample_failures": ("Samples of usage that could not be taken", ()),
 }
@@ -40,6 +41,7 @@ _TIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sandbox_resume_phase_seconds": ("Where the time of a resume or rollback went", ("runtime", "phase")),
     "sandbox_resume_seconds": ("Time from the request to a sandbox that answers again", ("runtime", "kind")),
     "sandbox_stopped_seconds": ("How long a guest stood still to be saved", ("runtime", "purpose")),
+    "build_seconds": ("Time from the start of a build to its end", ("runtime", "outcome")),
     "sandbox_expiry_delay_seconds": ("How late expired sandboxes were ended", ()),
 }
 

@@ -219,9 +219,16 @@ class FakeRecords:
         self.failures: list[Exception] = []
 
     async def request(
-        self, project_id: ProjectId, name: str, tags: tuple[str, ...], spec: BuildSpec, *, hidden: bool = False
+        self,
+        project_id: ProjectId,
+        name: str,
+        tags: tuple[str, ...],
+        spec: BuildSpec,
+        *,
+        public: bool | None = None,
+        hidden: bool = False,
     ) -> tuple[TemplateRecord, Build]:
-        made = TemplateRecord(new_template_id(), project_id, name, False, hidden, 0.0, 0.0)
+        made = TemplateRecord(new_template_id(), project_id, name, bool(public), hidden, 0.0, 0.0)
         template = self.templates.setdefault((project_id, name), made)
         build = Build(new_build_id(), template.id, project_id, BuildState.WAITING, spec, 0.0, tags)
         self.builds[build.id] = build

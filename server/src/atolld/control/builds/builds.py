@@ -74,15 +74,22 @@ class Builds:
         await cancel_and_wait(*(one.task for one in self._under_way.values()))
 
     async def request(
-        self, project_id: ProjectId, name: str, tags: tuple[str, ...] = (), spec: BuildSpec | None = None
+        self,
+        project_id: ProjectId,
+        name: str,
+        tags: tuple[str, ...] = (),
+        spec: BuildSpec | None = None,
+        *,
+        public: bool | None = None,
     ) -> tuple[TemplateRecord, Build]:
         """A new build of the project's template `name`, WAITING for `start`; the template is made when it is new.
+        `public`: whether every project may start from it; None leaves it as it is, and a new one private.
 
         Raises InvalidArgument on a bad name, tag or bound; LimitExceeded.
         """
         spec = spec or BuildSpec()
         spec.resources.check()
-        return await self._records.request(project_id, name, tags, spec)
+        return await self._records.request(project_id, name, tags, spec, public=public)
 
     async def start(
         self,

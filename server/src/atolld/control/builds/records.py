@@ -15,9 +15,17 @@ class BuildRecords(Protocol):
     """The rows of templates and their builds."""
 
     async def request(
-        self, project_id: ProjectId, name: str, tags: tuple[str, ...], spec: BuildSpec, *, hidden: bool = False
+        self,
+        project_id: ProjectId,
+        name: str,
+        tags: tuple[str, ...],
+        spec: BuildSpec,
+        *,
+        public: bool | None = None,
+        hidden: bool = False,
     ) -> tuple[TemplateRecord, Build]:
-        """A new build, WAITING, of the project's template `name`, which is made when there is none.
+        """A new build, WAITING, of the project's template `name`, which is made when there is none. `public` None: as
+        it is.
 
         Raises InvalidArgument on a bad name or tag, LimitExceeded.
         """

@@ -26,7 +26,14 @@ class BuildRows:
         self._clock = clock
 
     async def request(
-        self, project_id: ProjectId, name: str, tags: tuple[str, ...], spec: BuildSpec, *, hidden: bool = False
+        self,
+        project_id: ProjectId,
+        name: str,
+        tags: tuple[str, ...],
+        spec: BuildSpec,
+        *,
+        public: bool | None = None,
+        hidden: bool = False,
     ) -> tuple[TemplateRecord, Build]:
         """See `BuildRecords.request`."""
         check_template_name(name)
@@ -50,7 +57,10 @@ class BuildRows:
             created_at=now,
             tags=tags,
         )
-        return await self._store.request(draft, build)
+        template, build = await self._store.request(draft, build)
+        if public is not None and public != template.public:
+            template = await self._store.set_public(template.id, public, now)
+        return template, build
 
     async def template(self, template_id: TemplateId) -> TemplateRecord:
         """See `BuildRecords.template`."""

@@ -1,0 +1,44 @@
+"""Real builds over a machine in memory, for tests of the routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from server.tests.control.builds.fakes import FakeBuildMachine, FakeCache, FakeRecords, FakeSaves, FakeStepSandboxes
+
+from atolld.control.builds.builds import Builds
+from atolld.control.builds.definitions import Definitions
+from atolld.control.builds.finalize import Finalizer
+from atolld.control.builds.stages import Stages
+from atolld.control.builds.steps import Steps
+from atolld.control.builds.work import BuildWork
+from atolld.control.telemetry import NoTelemetry
+from atolld.foundation.clock import ManualClock
+from atolld.storage.buildlogs import BuildLogs
+
+
+class FakeBuilds:
+    """`builds` and `definitions`, and what they stand on."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = ManualClock()
+        self.machine = FakeBuildMachine()
+        self.sandboxes = FakeStepSandboxes(self.machine)
+        self.records = FakeRecords()
+        steps = Steps(self.machine, self.sandboxes, FakeCache(), self.clock.now)  # type: ignore[arg-type]
+        work = BuildWork(
+            records=self.records,
+            machine=self.machine,
+            stages=Stages(self.machine, None, steps),  # type: ignore[arg-type]
+            finalizer=Finalizer(self.sandboxes, self.clock),  # type: ignore[arg-type]
+            saves=FakeSaves(),
+        )
+        self.definitions = Definitions(self.records, work, self.clock)
+        self.builds = Builds(
+            records=self.records,
+            machine=self.machine,
+            work=work,
+            logs=BuildLogs(directory),
+            clock=self.clock,
+            telemetry=NoTelemetry(),
+        )
