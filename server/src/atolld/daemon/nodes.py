@@ -13,6 +13,7 @@ from atolld.daemon import linux
 from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
 from atolld.daemon.settings import Settings
 from atolld.foundation.clock import Clock, SystemClock
+from atolld.images.build_settings import BuildSettings
 from atolld.images.engine import ImageEngine
 from atolld.images.templates import TemplateStore
 from atolld.node.interface import Node
@@ -40,7 +41,7 @@ async def build_node(settings: Settings, clock: Clock) -> BuiltNode:
     built = await linux.build(settings, clock)
     templates = TemplateStore(settings.cache_dir, inherit_host=settings.build_inherit_host)
     images = ImageEngine(settings.cache_dir, templates, clock=clock)
-    return BuiltNode(built.node, templates, images, NowhereToBuild(), Nothing(), built.remove_all)
+    return BuiltNode(built.node, templates, images, NowhereToBuild(), BuildSettings(settings.build_inherit_host), built.remove_all)
 
 
 def templates_of(settings: Settings) -> TemplateSource:
