@@ -81,7 +81,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         return made.agents_are_well
 
     snapshots, pools, images = FakeSnapshots(), FakePools(), FakeImages()
-    builds = FakeBuilds(tmp_path / "builds")
+    builds = FakeBuilds(tmp_path / "builds", world.registry)
     services = Services(
         sandboxes=world.sandboxes,
         snapshots=cast("Snapshots", snapshots),
@@ -90,6 +90,8 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         images=Images(images),
         builds=builds.builds,
         definitions=builds.definitions,
+        template_records=world.registry.records,
+        template_tags=world.registry.tags,
         projects=world.projects,
         keys=world.keys,
         events=world.events,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.tests.control.builds.fakes import FakeBuildMachine, FakeCache, FakeRecords, FakeSaves, FakeStepSandboxes
+from server.tests.control.builds.fakes import FakeBuildMachine, FakeCache, FakeSaves, FakeStepSandboxes
 
 from atolld.control.builds.builds import Builds
 from atolld.control.builds.definitions import Definitions
@@ -13,6 +13,7 @@ from atolld.control.builds.stages import Stages
 from atolld.control.builds.steps import Steps
 from atolld.control.builds.work import BuildWork
 from atolld.control.telemetry import NoTelemetry
+from atolld.control.testing import Registry
 from atolld.foundation.clock import ManualClock
 from atolld.storage.buildlogs import BuildLogs
 
@@ -20,11 +21,11 @@ from atolld.storage.buildlogs import BuildLogs
 class FakeBuilds:
     """`builds` and `definitions`, and what they stand on."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, registry: Registry) -> None:
         self.clock = ManualClock()
         self.machine = FakeBuildMachine()
         self.sandboxes = FakeStepSandboxes(self.machine)
-        self.records = FakeRecords()
+        self.records = registry.builds
         steps = Steps(self.machine, self.sandboxes, FakeCache(), self.clock.now)  # type: ignore[arg-type]
         work = BuildWork(
             records=self.records,

@@ -19,7 +19,9 @@ from atolld.control.pools import Pools
 from atolld.control.projects import Projects
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.snapshots import Snapshots
+from atolld.control.templaterecords import TemplateRecords
 from atolld.control.templates import Templates
+from atolld.control.templatetags import TemplateTags
 from atolld.core.project import Principal
 from atolld.foundation.errors import PermissionDenied, Unauthenticated
 from atolld.node.interface import Node
@@ -56,6 +58,8 @@ class Services:
     images: Images
     builds: Builds
     definitions: Definitions
+    template_records: TemplateRecords
+    template_tags: TemplateTags
     projects: Projects
     keys: Keys
     events: Events

@@ -62,7 +62,8 @@ class TemplateSaves:
         await self._powers.require(runtime, Power.CHECKPOINT, _HINT)
 
     async def take(self, build: Build, sandbox: Saveable) -> SnapshotId:
-        """Save `sandbox` as what sandboxes of `build` go on from; it stands still from then on, to be terminated.
+        """Save `sandbox` as what sandboxes of `build` go on from; it goes on, to be terminated: one that stood still
+        then would have its address kept for it.
 
         Raises as `check`, LimitExceeded (the project's saves), NotFound (the template was deleted), and as `Node.save`;
         nothing of the save is left then.
@@ -93,7 +94,7 @@ class TemplateSaves:
         crash_point("template_save.after_insert")
         labels = {"runtime": build.spec.runtime}
         try:
-            saved = await self._node.save(sandbox.id, draft.id, SaveKind.MEMORY, After.STAND)
+            saved = await self._node.save(sandbox.id, draft.id, SaveKind.MEMORY, After.GO_ON)
         except BaseException as error:
             self._telemetry.count("snapshots", {**labels, "outcome": "failed"})
             await self._give_up(draft.id, error)

@@ -25,7 +25,9 @@ from atolld.control.images import Images
 from atolld.control.keys import Keys
 from atolld.control.live import Endpoint
 from atolld.control.projects import Projects
+from atolld.control.projecttemplates import ProjectTemplates
 from atolld.control.sandboxes import Sandboxes
+from atolld.control.templateleftovers import Leftovers
 from atolld.control.templates import Templates, TemplateSource
 from atolld.daemon import doctor, process, server
 from atolld.daemon.builds import BuildParts, Ground, put_together
@@ -184,7 +186,10 @@ class Daemon:
         keys = Keys(SqlKeys(database), clock)
         projects = Projects(SqlProjects(database), clock)
         images = Images(built.images)
-        templates = Templates(built.templates, images)
+        stored = SqlTemplates(database)
+        projects_own = ProjectTemplates(stored, SqlSnapshots(database), built.build_machine.layer_root)
+        leftovers = Leftovers(stored, built.build_machine, clock)
+        templates = Templates(built.templates, images, projects_own, leftovers)
         # The gateway asks control for endpoints, and control's node tells the gateway of ends.
         directory = _LateDirectory()
         gateway = Gateway(directory, keys, render, clock=clock)
@@ -200,7 +205,7 @@ class Daemon:
             activity=gateway.activity,
         )
         directory.sandboxes = sandboxes
-        ground = Ground(settings, database, built, node, SqlTemplates(database), templates, sandboxes)
+        ground = Ground(settings, database, built, node, stored, templates, sandboxes)
         parts = put_together(ground, clock, metrics)
         sandboxes.builds_lost = parts.sandboxes.lost
         metrics.sources.counts = sandboxes.counts
@@ -214,6 +219,8 @@ class Daemon:
             images=images,
             builds=parts.builds,
             definitions=parts.definitions,
+            template_records=parts.records,
+            template_tags=parts.tags,
             projects=projects,
             keys=keys,
             events=Events(SqlEvents(database)),

@@ -10,15 +10,17 @@ from atolld.control.builds.bases import Bases
 from atolld.control.builds.builds import Builds
 from atolld.control.builds.definitions import Definitions
 from atolld.control.builds.finalize import Finalizer
-from atolld.control.builds.rows import BuildRows
 from atolld.control.builds.sandbox import StepSandboxes
-from atolld.control.builds.saves import TemplateSaves
 from atolld.control.builds.stages import Stages
 from atolld.control.builds.steps import Steps
 from atolld.control.builds.work import BuildWork
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.telemetry import Telemetry
+from atolld.control.templatebuilds import TemplateBuilds
+from atolld.control.templaterecords import TemplateRecords
 from atolld.control.templates import Templates
+from atolld.control.templatesaves import TemplateSaves
+from atolld.control.templatetags import TemplateTags
 from atolld.daemon.nodes import BuiltNode
 from atolld.daemon.settings import Settings
 from atolld.foundation.clock import Clock
@@ -37,6 +39,8 @@ class BuildParts:
     builds: Builds
     definitions: Definitions
     sandboxes: StepSandboxes
+    records: TemplateRecords
+    tags: TemplateTags
 
     async def shutdown(self) -> None:
         """End every build."""
@@ -59,7 +63,16 @@ class Ground:
 def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildParts:
     """Builds, recovered by `Builds.recover` once sandboxes are."""
     machine, node = ground.built.build_machine, ground.node
-    rows = BuildRows(ground.records, machine, clock)
+    saves = TemplateSaves(
+        templates=ground.records,
+        snapshots=SqlSnapshots(ground.database),
+        node=node,
+        powers=ground.sandboxes.powers,
+        garbage=ground.sandboxes.garbage,
+        clock=clock,
+        telemetry=telemetry,
+    )
+    rows = TemplateBuilds(ground.records, machine, clock, saves.memory)
     sandboxes = StepSandboxes(node, AgentGuest(), ground.built.lender, clock)
     steps = Steps(machine, sandboxes, StepCache(ground.settings.cache_dir), clock.now)
     work = BuildWork(
@@ -67,7 +80,7 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
         machine=machine,
         stages=Stages(machine, Bases(ground.templates), steps),
         finalizer=Finalizer(sandboxes, clock),
-        saves=TemplateSaves(SqlSnapshots(ground.database), node, ground.sandboxes.garbage, clock),
+        saves=saves,
     )
     builds = Builds(
         records=rows,
@@ -77,4 +90,8 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
         clock=clock,
         telemetry=telemetry,
     )
-    return BuildParts(builds, Definitions(rows, work, clock), sandboxes)
+    records = TemplateRecords(ground.records, clock)
+    records.on_deleted = ground.sandboxes.garbage.wake
+    records.on_cancelled = builds.give_up
+    tags = TemplateTags(ground.records, records, clock)
+    return BuildParts(builds, Definitions(rows, work, clock), sandboxes, records, tags)

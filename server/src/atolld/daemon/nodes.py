@@ -41,7 +41,9 @@ async def build_node(settings: Settings, clock: Clock) -> BuiltNode:
     built = await linux.build(settings, clock)
     templates = TemplateStore(settings.cache_dir, inherit_host=settings.build_inherit_host)
     images = ImageEngine(settings.cache_dir, templates, clock=clock)
-    return BuiltNode(built.node, templates, images, NowhereToBuild(), BuildSettings(settings.build_inherit_host), built.remove_all)
+    return BuiltNode(
+        built.node, templates, images, NowhereToBuild(), BuildSettings(settings.build_inherit_host), built.remove_all
+    )
 
 
 def templates_of(settings: Settings) -> TemplateSource:

@@ -12,9 +12,8 @@ from atolld.control.buildmachine import BaseLayers, Told
 from atolld.control.builds.sandbox import OnOutput, StepSandbox
 from atolld.core.build import Base, BaseKind, BuildSpec, BuildState, Built, Copy, Failure, Run, Where
 from atolld.core.defaults import GuestDefaults
-from atolld.core.snapshot import Saved, SaveKind
 from atolld.core.template import Build, TemplateRecord
-from atolld.foundation.errors import Conflict, InvalidArgument, NotFound
+from atolld.foundation.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound
 from atolld.foundation.ids import (
     BuildId,
     ProjectId,
@@ -25,7 +24,6 @@ from atolld.foundation.ids import (
     new_template_id,
 )
 from atolld.images.registry import Credentials
-from atolld.storage.templatestore import Memory
 
 BASE = "b" * 64
 
@@ -225,17 +223,13 @@ class FakeRecords:
         tags: tuple[str, ...],
         spec: BuildSpec,
         *,
-        public: bool | None = None,
         hidden: bool = False,
     ) -> tuple[TemplateRecord, Build]:
-        made = TemplateRecord(new_template_id(), project_id, name, bool(public), hidden, 0.0, 0.0)
+        made = TemplateRecord(new_template_id(), project_id, name, False, hidden, 0.0, 0.0)
         template = self.templates.setdefault((project_id, name), made)
         build = Build(new_build_id(), template.id, project_id, BuildState.WAITING, spec, 0.0, tags)
         self.builds[build.id] = build
         return template, build
-
-    async def template(self, template_id: TemplateId) -> TemplateRecord:
-        return next(one for one in self.templates.values() if one.id == template_id)
 
     async def get(self, project_id: ProjectId, template_id: TemplateId, build_id: BuildId) -> Build:
         build = self.builds.get(build_id)
@@ -247,7 +241,7 @@ class FakeRecords:
         commands = {"start_command": start_command, "ready_command": ready_command}
         return self._move(build.id, BuildState.WAITING, state=BuildState.BUILDING, **commands)
 
-    async def finish(self, build_id: BuildId, built: Built, memory: Memory | None) -> Build:
+    async def finish(self, build_id: BuildId, built: Built, save_id: SnapshotId | None) -> Build:
         if self.failures:
             raise self.failures.pop(0)
         return self._move(
@@ -255,7 +249,7 @@ class FakeRecords:
             BuildState.BUILDING,
             state=BuildState.READY,
             built=built,
-            save_id=None if memory is None else memory.id,
+            save_id=save_id,
         )
 
     async def fail(self, build_id: BuildId, failure: Failure) -> None:
@@ -286,12 +280,16 @@ class FakeSaves:
         self.kept: set[SnapshotId] = set()
         self.failures: list[Exception] = []
 
-    async def take(self, build: Build, template_name: str, sandbox: StepSandbox) -> Memory:
+    async def check(self, runtime: str) -> None:
+        if runtime not in ("gvisor", "fake"):
+            raise FailedPrecondition(f"runtime {runtime!r} cannot save memory")
+
+    async def take(self, build: Build, sandbox: StepSandbox) -> SnapshotId:
         if self.failures:
             raise self.failures.pop(0)
         id = new_snapshot_id()
         self.kept.add(id)
-        return Memory(id, Saved(SaveKind.MEMORY, 1, 1, "fake", 0.0))
+        return id
 
     async def give_up(self, save_id: SnapshotId) -> None:
         self.kept.discard(save_id)

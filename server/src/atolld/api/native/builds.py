@@ -72,9 +72,10 @@ async def create_template(body: CreateTemplate, use: Use, caller: Caller) -> Req
     if ref.project is not None:
         raise InvalidArgument(f"{body.name[:80]!r} names a project: templates are built in one's own")
     tags = tuple(dict.fromkeys([*([ref.tag] if ref.tag != DEFAULT_TAG else []), *body.tags]))
-    return RequestedBuild.of(
-        *await use.builds.request(caller.project_id, ref.name, tags, body.to_spec(), public=body.public)
-    )
+    template, build = await use.builds.request(caller.project_id, ref.name, tags, body.to_spec())
+    if body.public is not None and body.public != template.public:
+        template = await use.template_records.set_public(caller.project_id, template.id, body.public)
+    return RequestedBuild.of(template, build)
 
 
 @router.post(_BUILDS, status_code=202)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from atolld.control.buildmachine import BuildMachine
@@ -35,7 +35,6 @@ INTERRUPTED = "the daemon ended while it was built; start it again: the steps th
 class _UnderWay:
     """A build that goes on."""
 
-    name: str
     log: BuildLog
     task: asyncio.Task[None] | None = None
     cancelled: bool = False
@@ -74,22 +73,15 @@ class Builds:
         await cancel_and_wait(*(one.task for one in self._under_way.values()))
 
     async def request(
-        self,
-        project_id: ProjectId,
-        name: str,
-        tags: tuple[str, ...] = (),
-        spec: BuildSpec | None = None,
-        *,
-        public: bool | None = None,
+        self, project_id: ProjectId, name: str, tags: tuple[str, ...] = (), spec: BuildSpec | None = None
     ) -> tuple[TemplateRecord, Build]:
         """A new build of the project's template `name`, WAITING for `start`; the template is made when it is new.
-        `public`: whether every project may start from it; None leaves it as it is, and a new one private.
 
         Raises InvalidArgument on a bad name, tag or bound; LimitExceeded.
         """
         spec = spec or BuildSpec()
         spec.resources.check()
-        return await self._records.request(project_id, name, tags, spec, public=public)
+        return await self._records.request(project_id, name, tags, spec)
 
     async def start(
         self,
@@ -105,7 +97,6 @@ class Builds:
         if self._closing:
             raise Unavailable("the daemon is stopping")
         waiting = await self._records.get(project_id, template_id, build_id)
-        template = await self._records.template(template_id)
         if waiting.state is not BuildState.WAITING:
             raise FailedPrecondition(
                 f"build {build_id} is {waiting.state.value}: a build is started once; ask for a new one",
@@ -116,7 +107,7 @@ class Builds:
         except Conflict:
             raise FailedPrecondition(f"build {build_id} was started by somebody else") from None
         order = Order(project_id, build.spec, plan.force, dict(secrets or {}), plan.total)
-        one = self._under_way[build_id] = _UnderWay(template.name, BuildLog(self._logs, build_id, self._clock.now))
+        one = self._under_way[build_id] = _UnderWay(BuildLog(self._logs, build_id, self._clock.now))
         one.task = spawn(self._run(build, plan, order, credentials, one), name=f"build-{build_id}")
         return build
 
@@ -133,6 +124,14 @@ class Builds:
         if one is not None:
             one.cancelled = True
             await cancel_and_wait(one.task)
+
+    def give_up(self, build_ids: Collection[BuildId]) -> None:
+        """Their template was deleted: end them, without waiting for it."""
+        for build_id in build_ids:
+            one = self._under_way.get(build_id)
+            if one is not None and one.task is not None:
+                one.cancelled = True
+                one.task.cancel()
 
     async def logs(
         self,
@@ -192,7 +191,7 @@ class Builds:
         outcome = "ok"
         try:
             built = await self._work.layers(order, plan, credentials, one.log.say)
-            await self._work.complete(one.name, build, plan, built, one.log.say)
+            await self._work.complete(build, plan, built, one.log.say)
         except asyncio.CancelledError:
             outcome = "cancelled"
             # A build is nobody's child: it ends here, in words.

@@ -92,7 +92,7 @@ class Definitions:
             template, build = await self._records.request(project_id, name, (), spec, hidden=True)
             build = await self._records.begin(build, plan.start_command, plan.ready_command)
             try:
-                return template, await self._work.complete(name, build, plan, built, tell)
+                return template, await self._work.complete(build, plan, built, tell)
             except BaseException as error:
                 failure = failure_of(error)
                 await to_the_end(self._records.fail(build.id, failure), name=f"fail-build-{build.id}")

@@ -7,12 +7,11 @@ from typing import Protocol
 
 from atolld.core.build import BuildSpec, Built, Failure, LogEntry
 from atolld.core.template import Build, TemplateRecord
-from atolld.foundation.ids import BuildId, ProjectId, TemplateId
-from atolld.storage.templatestore import Memory
+from atolld.foundation.ids import BuildId, ProjectId, SnapshotId, TemplateId
 
 
 class BuildRecords(Protocol):
-    """The rows of templates and their builds."""
+    """The rows of templates and their builds; `atolld.control.templatebuilds.TemplateBuilds` is one."""
 
     async def request(
         self,
@@ -21,18 +20,12 @@ class BuildRecords(Protocol):
         tags: tuple[str, ...],
         spec: BuildSpec,
         *,
-        public: bool | None = None,
         hidden: bool = False,
     ) -> tuple[TemplateRecord, Build]:
-        """A new build, WAITING, of the project's template `name`, which is made when there is none. `public` None: as
-        it is.
+        """A new build, WAITING, of the project's template `name`, which is made when there is none.
 
         Raises InvalidArgument on a bad name or tag, LimitExceeded.
         """
-        ...
-
-    async def template(self, template_id: TemplateId) -> TemplateRecord:
-        """Raises NotFound."""
         ...
 
     async def get(self, project_id: ProjectId, template_id: TemplateId, build_id: BuildId) -> Build:
@@ -43,8 +36,8 @@ class BuildRecords(Protocol):
         """WAITING to BUILDING. Raises Conflict when it is not WAITING any more."""
         ...
 
-    async def finish(self, build_id: BuildId, built: Built, memory: Memory | None) -> Build:
-        """BUILDING to READY, with the save of its memory, and its tags pointing to it. Raises Conflict."""
+    async def finish(self, build_id: BuildId, built: Built, save_id: SnapshotId | None) -> Build:
+        """BUILDING to READY, with the save of its memory, its layers kept, its tags pointing to it. Raises Conflict."""
         ...
 
     async def fail(self, build_id: BuildId, failure: Failure) -> None:

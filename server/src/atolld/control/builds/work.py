@@ -19,7 +19,6 @@ from atolld.foundation.crash import crash_point
 from atolld.foundation.errors import DeadlineExceeded
 from atolld.foundation.ids import SnapshotId
 from atolld.images.registry import Credentials
-from atolld.storage.templatestore import Memory
 
 # More builds than this wait: each of their steps has a sandbox of its own.
 MAX_AT_ONCE = 4
@@ -27,10 +26,14 @@ MAX_BUILD_S = 2 * 3600.0
 
 
 class Saves(Protocol):
-    """Keeps the memory of a build's sandbox; `atolld.control.builds.saves.TemplateSaves` is one."""
+    """Keeps the memory of a build's sandbox; `atolld.control.templatesaves.TemplateSaves` is one."""
 
-    async def take(self, build: Build, template_name: str, sandbox: StepSandbox) -> Memory:
-        """Save it as what sandboxes of `build` go on from: whole, its row not yet ready.
+    async def check(self, runtime: str) -> None:
+        """Raises FailedPrecondition when `runtime` cannot save memory, NotFound without it."""
+        ...
+
+    async def take(self, build: Build, sandbox: StepSandbox) -> SnapshotId:
+        """Save it as what sandboxes of `build` go on from.
 
         Raises as `Node.save`, LimitExceeded; nothing is left then."""
         ...
@@ -55,6 +58,9 @@ class BuildWork:
 
     async def layers(self, order: Order, plan: Plan, credentials: Credentials | None, tell: Tell) -> Built:
         """The layers of `plan`. Raises as `Stages.run`, DeadlineExceeded after two hours."""
+        if _saves(plan):
+            # Better now than after everything was built.
+            await self._saves.check(order.spec.runtime)
         if self._gate.locked():
             tell("info", "waiting for other builds to end", None)
         async with self._gate:
@@ -64,40 +70,39 @@ class BuildWork:
             except TimeoutError:
                 raise DeadlineExceeded(f"the build took more than {MAX_BUILD_S / 3600:g} h") from None
 
-    async def complete(self, template: str, build: Build, plan: Plan, built: Built, tell: Tell) -> Build:
-        """Make `build` of the template called `template` READY: its layers kept, and the memory saved where the plan
-        has a start or a ready command.
+    async def complete(self, build: Build, plan: Plan, built: Built, tell: Tell) -> Build:
+        """Make `build` READY: its layers kept, and the memory saved where the plan has a start or a ready command.
 
         Raises StepFailed (`finalize`), what `Node.save` raises, Conflict; nothing is kept then.
         """
         crash_point("build.before_pin")
         self._machine.pin(build.id, built.layers)
-        memory: Memory | None = None
+        save_id: SnapshotId | None = None
         finished: list[Build] = []
 
         async def finish() -> None:
-            finished.append(await self._records.finish(build.id, built, memory))
+            finished.append(await self._records.finish(build.id, built, save_id))
 
         try:
-            if plan.start_command is not None or plan.ready_command is not None:
-                memory = await self._save(template, build, plan, built, tell)
+            if _saves(plan):
+                save_id = await self._save(build, plan, built, tell)
             crash_point("build.before_finish")
             await to_the_end(finish(), name=f"finish-build-{build.id}")
         except BaseException:
             # A caller that went away while the last row was written has a build that is READY.
             if not finished:
-                if memory is not None:
-                    await self._saves.give_up(memory.id)
+                if save_id is not None:
+                    await self._saves.give_up(save_id)
                 self._machine.unpin(build.id)
             raise
         crash_point("build.after_finish")
         return finished[0]
 
-    async def _save(self, template: str, build: Build, plan: Plan, built: Built, tell: Tell) -> Memory:
-        saved: list[Memory] = []
+    async def _save(self, build: Build, plan: Plan, built: Built, tell: Tell) -> SnapshotId:
+        saved: list[SnapshotId] = []
 
         async def save(sandbox: StepSandbox) -> None:
-            saved.append(await self._saves.take(build, template, sandbox))
+            saved.append(await self._saves.take(build, sandbox))
 
         roots = tuple(map(self._machine.layer_root, built.layers))
         commands = (plan.start_command, plan.ready_command)
@@ -105,3 +110,7 @@ class BuildWork:
             build.spec, built, roots, build.template_id, commands, save, lambda level, line: tell(level, line, FINALIZE)
         )
         return saved[0]
+
+
+def _saves(plan: Plan) -> bool:
+    return plan.start_command is not None or plan.ready_command is not None
