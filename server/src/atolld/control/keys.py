@@ -6,6 +6,7 @@ hash as for passwords would add nothing: the secret has 160 random bits, so it c
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -47,6 +48,7 @@ class Keys:
         self._clock = clock
         self._known: dict[bytes, _Known] = {}
         self._used: dict[KeyId, float] = {}
+        self._flushing = asyncio.Lock()
         self._revocations = 0
 
     async def create(self, project_id: ProjectId, name: str) -> tuple[ApiKey, str]:
@@ -97,9 +99,10 @@ class Keys:
         return known.principal
 
     async def flush(self) -> None:
-        """Write when keys were last used."""
-        used, self._used = self._used, {}
-        await self._store.touch(used)
+        """Write when keys were last used; what another flush is just writing is written when this returns, too."""
+        async with self._flushing:
+            used, self._used = self._used, {}
+            await self._store.touch(used)
 
     async def _look_up(self, digest: bytes, now: float) -> _Known:
         revocations = -1
