@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from atolld.control.buildmachine import BuildMachine
+from atolld.control import buildmachine
 from atolld.control.builds.lent import Lender, Nothing
 from atolld.control.builds.nowhere import NowhereToBuild
 from atolld.control.templates import TemplateSource
@@ -28,7 +28,7 @@ class BuiltNode:
     node: Node
     templates: TemplateSource
     images: ImageEngine | None
-    build_machine: BuildMachine
+    build_machine: buildmachine.BuildMachine
     lender: Lender
     remove_all: Callable[[], Awaitable[None]]
 
