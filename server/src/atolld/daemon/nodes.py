@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from atolld.control import buildmachine
+from atolld.control.buildmachine import BuildMachine as Machine
 from atolld.control.builds.lent import Lender, Nothing
 from atolld.control.builds.nowhere import NowhereToBuild
 from atolld.control.templates import TemplateSource
@@ -14,6 +14,7 @@ from atolld.daemon.process_node import OneTemplate, ProcessNode, find_agent
 from atolld.daemon.settings import Settings
 from atolld.foundation.clock import Clock, SystemClock
 from atolld.images.build_settings import BuildSettings
+from atolld.images.buildmachine import BuildMachine
 from atolld.images.engine import ImageEngine
 from atolld.images.templates import TemplateStore
 from atolld.node.interface import Node
@@ -28,7 +29,7 @@ class BuiltNode:
     node: Node
     templates: TemplateSource
     images: ImageEngine | None
-    build_machine: buildmachine.BuildMachine
+    build_machine: Machine
     lender: Lender
     remove_all: Callable[[], Awaitable[None]]
 
@@ -41,9 +42,9 @@ async def build_node(settings: Settings, clock: Clock) -> BuiltNode:
     built = await linux.build(settings, clock)
     templates = TemplateStore(settings.cache_dir, inherit_host=settings.build_inherit_host)
     images = ImageEngine(settings.cache_dir, templates, clock=clock)
-    return BuiltNode(
-        built.node, templates, images, NowhereToBuild(), BuildSettings(settings.build_inherit_host), built.remove_all
-    )
+    machine = BuildMachine(settings.cache_dir, templates, images, settings.identity, clock=clock)
+    lender = BuildSettings(settings.build_inherit_host)
+    return BuiltNode(built.node, templates, images, machine, lender, built.remove_all)
 
 
 def templates_of(settings: Settings) -> TemplateSource:
