@@ -13,9 +13,21 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from atolld.api.app import create_app
-from atolld.api.native import archives, builds, images, machine, observe, pools, project, sandboxes, snapshots, states
+from atolld.api.native import (
+    archives,
+    builds,
+    images,
+    machine,
+    observe,
+    pools,
+    project,
+    sandboxes,
+    snapshots,
+    states,
+    templates,
+)
 
-MODULES = (archives, builds, images, machine, observe, pools, project, sandboxes, snapshots, states)
+MODULES = (archives, builds, images, machine, observe, pools, project, sandboxes, snapshots, states, templates)
 FROZEN = Path(__file__).parents[3] / "spec" / "openapi" / "native.json"
 
 

@@ -8,7 +8,19 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from atolld.api import framework
-from atolld.api.native import archives, builds, images, machine, observe, pools, project, sandboxes, snapshots, states
+from atolld.api.native import (
+    archives,
+    builds,
+    images,
+    machine,
+    observe,
+    pools,
+    project,
+    sandboxes,
+    snapshots,
+    states,
+    templates,
+)
 from atolld.api.native.schemas import ErrorView
 from atolld.api.services import Services
 
@@ -30,7 +42,7 @@ def create_app(services: Services | None) -> FastAPI:
     )
     app.state.services = services
     framework.install(app)
-    for module in (sandboxes, states, archives, snapshots, builds, images, pools, observe, project, machine):
+    for module in (sandboxes, states, archives, snapshots, builds, templates, images, pools, observe, project, machine):
         app.include_router(module.router)
     return app
 

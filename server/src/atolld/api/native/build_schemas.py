@@ -6,13 +6,14 @@ and starts it. Files are uploaded between the two, under a name that the client 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr
 
 from atolld.api.native.build_steps import BaseBody, StepBody
 from atolld.api.native.schemas import RUNTIME, ErrorBody, Number, Request, Strict, moment
+from atolld.control.templates import Template
 from atolld.core.build import BuildSpec, BuildState, Failure, LogEntry, Plan
 from atolld.core.sandbox import Resources
 from atolld.core.template import Build, Tag, TemplateRecord
@@ -283,29 +284,82 @@ class TagView(BaseModel):
         return TagView(tag=tag.tag, build_id=tag.build_id, assigned_at=rfc3339(tag.assigned_at))
 
 
-class TemplateRecordView(BaseModel):
-    """A template of the project. `build`: the one that its plain name means, null before one is ready."""
+class TemplateView(BaseModel):
+    """A template: the machine's own (`machine`), or one that a project has built.
+
+    `build`: the version that its plain name means, which `built_at`, `size_bytes` and the bounds are of; all are null
+    before one is ready. The machine's own have no builds and no tags.
+    """
 
     id: str
     name: str
+    machine: bool
     public: bool
     created_at: str
     updated_at: str
+    built_at: str | None
+    size_bytes: int | None
+    cpu: float | None
+    memory_mib: int | None
+    disk_mib: int | None
     tags: list[TagView]
     build: BuildView | None
 
     @staticmethod
-    def of(template: TemplateRecord, tags: list[Tag], build: Build | None) -> TemplateRecordView:
-        """The view of `template`."""
-        return TemplateRecordView(
+    def of(template: TemplateRecord, tags: Sequence[Tag], build: Build | None) -> TemplateView:
+        """The view of a project's `template`; `build`: the one that its plain name means."""
+        ready = build if build is not None and build.built is not None else None
+        bounds = None if ready is None else ready.spec.resources
+        return TemplateView(
             id=template.id,
             name=template.name,
+            machine=False,
             public=template.public,
             created_at=rfc3339(template.created_at),
             updated_at=rfc3339(template.updated_at),
+            built_at=None if ready is None else moment(ready.finished_at),
+            size_bytes=None if ready is None or ready.built is None else ready.built.size_bytes,
+            cpu=None if bounds is None else bounds.cpu,
+            memory_mib=None if bounds is None else bounds.memory_mib,
+            disk_mib=None if bounds is None else bounds.disk_mib,
             tags=[TagView.of(tag) for tag in tags],
             build=None if build is None else BuildView.of(build),
         )
+
+    @staticmethod
+    def of_machine(template: Template) -> TemplateView:
+        """The view of one of the machine's own, or of an image."""
+        bounds, built_at = template.resources, rfc3339(template.built_at)
+        return TemplateView(
+            id=template.id,
+            name=template.name,
+            machine=True,
+            public=True,
+            created_at=built_at,
+            updated_at=built_at,
+            built_at=built_at,
+            size_bytes=template.size_bytes,
+            cpu=bounds.cpu,
+            memory_mib=bounds.memory_mib,
+            disk_mib=bounds.disk_mib,
+            tags=[],
+            build=None,
+        )
+
+
+class TemplatePage(BaseModel):
+    """One page: on the first the machine's own by name, then the project's, newest first; `next_cursor` is null on the
+    last."""
+
+    items: list[TemplateView]
+    next_cursor: str | None
+
+
+class BuildPage(BaseModel):
+    """One page, newest first; `next_cursor` is null on the last."""
+
+    items: list[BuildView]
+    next_cursor: str | None
 
 
 class ChangeTemplate(Request):

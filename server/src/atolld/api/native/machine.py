@@ -1,4 +1,4 @@
-"""What this machine offers: templates, runtimes, health, metrics, the doctor."""
+"""What this machine offers: runtimes, health, metrics, the doctor."""
 
 from __future__ import annotations
 
@@ -11,25 +11,12 @@ from atolld.api.native.machine_schemas import (
     DoctorView,
     HealthView,
     RuntimeView,
-    TemplateView,
     VersionView,
 )
 from atolld.api.native.schemas import Items
 from atolld.api.services import Caller, Use, local_or_public
 
 router = APIRouter(tags=["machine"])
-
-
-@router.get("/v1/templates")
-async def list_templates(use: Use, caller: Caller) -> Items[TemplateView]:
-    """Templates a sandbox can be created from."""
-    return Items(items=[TemplateView.of(template) for template in await use.templates.list(caller.project_id)])
-
-
-@router.get("/v1/templates/{name}")
-async def get_template(name: str, use: Use, caller: Caller) -> TemplateView:
-    """One template."""
-    return TemplateView.of(await use.templates.get(caller.project_id, name))
 
 
 @router.get("/v1/runtimes")

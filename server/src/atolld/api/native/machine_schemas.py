@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from atolld.control.templates import Template
-from atolld.foundation.clock import rfc3339
 from atolld.runtime.driver import Fingerprint
 
 
@@ -31,32 +29,6 @@ class RuntimeView(BaseModel):
             isolation=found.isolation,
             missing={power.value: sentence for power, sentence in found.missing.items()},
             details=dict(found.details),
-        )
-
-
-class TemplateView(BaseModel):
-    """A template. The bounds are those of a sandbox that asks for none."""
-
-    id: str
-    name: str
-    built_at: str
-    size_bytes: int
-    cpu: float
-    memory_mib: int
-    disk_mib: int
-
-    @staticmethod
-    def of(template: Template) -> TemplateView:
-        """The view of `template`."""
-        bounds = template.resources
-        return TemplateView(
-            id=template.id,
-            name=template.name,
-            built_at=rfc3339(template.built_at),
-            size_bytes=template.size_bytes,
-            cpu=bounds.cpu,
-            memory_mib=bounds.memory_mib,
-            disk_mib=bounds.disk_mib,
         )
 
 
