@@ -22,11 +22,12 @@ Status = Literal["ok", "later", "absent", "fail"]
 
 @dataclass(frozen=True)
 class Server:
-    """Where the daemon is, a key of it, and a key of another project of it."""
+    """Where the daemon is, a key of it, and a key of another project of it. `image`: one to build templates from."""
 
     url: str
     key: str
     other_key: str
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,4 +115,5 @@ def _environment(server: Server) -> dict[str, str]:
         "E2B_SANDBOX_URL": server.url,
         "E2B_VOLUME_API_URL": server.url,
         "E2B_OTHER_KEY": server.other_key,
+        "E2B_TEST_IMAGE": server.image or "",
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from e2e.conftest import make_daemon
 from e2e.e2b import known
 from e2e.e2b.clients import Client, install, load
+from e2e.e2b.images import pushed
 from e2e.e2b.other_project import key_of_another_project
 from e2e.e2b.runs import ROOT, Report, Result, Server, columns, run
 
@@ -118,9 +119,9 @@ def main(names: list[str]) -> int:
     """Try the clients, write the page when all were tried; 1 when something is wrong that is not known."""
     clients = [client for client in load() if not names or client.name in names]
     gaps, reports, wrong = known.load(), list[Report](), 0
-    with tempfile.TemporaryDirectory(prefix="atoll-compat-") as base:
+    with tempfile.TemporaryDirectory(prefix="atoll-compat-") as base, pushed(Path(base)) as image:
         for daemon in make_daemon(Path(base)):
-            server = Server(daemon.url, daemon.key, key_of_another_project(daemon.state_dir))
+            server = Server(daemon.url, daemon.key, key_of_another_project(daemon.state_dir), image)
             for report in try_all(clients, server):
                 complaints = known.complaints(report, gaps)
                 took_s = sum(result.ms for result in report.results) / 1000

@@ -10,6 +10,7 @@ import pytest
 from e2e.conftest import Daemon
 from e2e.e2b import known
 from e2e.e2b.clients import Client, install, load
+from e2e.e2b.images import pushed
 from e2e.e2b.other_project import key_of_another_project
 from e2e.e2b.runs import Report, Server, run, run_many
 
@@ -21,8 +22,9 @@ Runs = dict[tuple[Client, str], Future[Report]]
 
 
 @pytest.fixture(scope="module")
-def server(daemon: Daemon) -> Server:
-    return Server(daemon.url, daemon.key, key_of_another_project(daemon.state_dir))
+def server(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pushed(tmp_path_factory.mktemp("registry")) as image:
+        yield Server(daemon.url, daemon.key, key_of_another_project(daemon.state_dir), image)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from e2e.e2b.runners import (  # noqa: F401 - importing them registers their che
     ptys,
     sandboxes,
     snapshots,
+    templates,
     watches,
 )
 from e2e.e2b.runners.harness import Flavour, Run, attempt, chosen, drive, go, tell

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.e2b.runners.harness import CHECKS, Run, attempt, check, tell
+from e2e.e2b.runners.kitchen import lay_out
 
 LIMIT_S = 60
 # `auth` logs in to E2B's own dashboard; `init` and `migrate` only write files where they are called.
@@ -29,6 +30,7 @@ NOT_OF_A_SERVER = ("auth", "template init", "template migrate")
 
 HOME = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
 PROGRAM = str(HOME / "node_modules/.bin/e2b")
+TEMPLATE = f"suite-cli-{uuid.uuid4().hex[:10]}"
 WORK = tempfile.TemporaryDirectory(prefix="e2b-cli-")
 ENVIRONMENT = os.environ | {"HOME": WORK.name, "NO_COLOR": "1", "TERM": "xterm-256color"}
 
@@ -52,15 +54,6 @@ def said(*arguments: str, stdin: str | None = None) -> str:
     done = e2b(*arguments, stdin=stdin)
     assert done.returncode == 0, f"e2b {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
-
-
-def refused(*arguments: str) -> None:
-    """Raise what the server said, when the call failed for what is not there yet."""
-    done = e2b(*arguments)
-    assert done.returncode != 0, f"e2b {' '.join(arguments)} succeeded: {done.stdout}"
-    reason = re.search(r"(?:501: |\[501\] Not Implemented: )(.*)", done.stdout + done.stderr)
-    assert reason, f"it failed otherwise: {done.stdout}{done.stderr}"
-    raise RuntimeError(f"501: {reason[1].strip()}")
 
 
 def commands_of(*path: str) -> Iterator[str]:
@@ -219,10 +212,6 @@ async def a_wrong_key(_run: Run) -> None:
     assert done.returncode != 0 and "AuthenticationError: Unauthorized" in done.stderr, done
 
 
-def write_dockerfile() -> None:
-    Path(WORK.name, "suite.Dockerfile").write_text("FROM debian:12\nRUN true\n")
-
-
 def state_of(sandbox_id: str) -> str:
     return str(json.loads(said("sandbox", "info", sandbox_id, "--format", "json"))["state"])
 
@@ -277,25 +266,71 @@ async def snapshots(_run: Run) -> None:
         assert "wasn't found" in gone.stdout + gone.stderr
 
 
-@check("template create", later=True)
+def write_dockerfile(text: str) -> None:
+    Path(WORK.name, "failing.Dockerfile").write_text(text)
+
+
+def listed_template() -> dict[str, Any] | None:
+    """What the list says of the template of this run."""
+    listed = json.loads(said("template", "list", "--format", "json"))
+    return next((one for one in listed if TEMPLATE in one["aliases"]), None)
+
+
+@check("template create", "sandbox create", "template list", limit_s=120)
 async def create_template(_run: Run) -> None:
-    write_dockerfile()
-    refused("template", "create", "suite-never", "--dockerfile", "suite.Dockerfile")
+    lay_out(Path(WORK.name))
+    start, ready = "python3 -m http.server 8765", "curl -sf localhost:8765/says.txt"
+    options = ("--dockerfile", "suite.Dockerfile", "--cpu-count", "1", "--memory-mb", "512")
+    made = said("template", "create", TEMPLATE, *options, "--cmd", start, "--ready-cmd", ready)
+    assert "Building sandbox template" in made and "finished" in made, made
+    mine = listed_template()
+    assert mine is not None
+    assert (mine["buildStatus"], mine["public"], mine["cpuCount"], mine["memoryMB"]) == ("ready", False, 1, 512), mine
+    assert TEMPLATE in said("template", "list")
+    sandbox_id = said("sandbox", "create", TEMPLATE, "--detach", "--timeout", "60").split()[-1]
+    try:
+        served = said("sandbox", "exec", sandbox_id, "curl", "-s", "localhost:8765/says.txt")
+        assert served == "hello from dockerfile\n", served
+    finally:
+        e2b("sandbox", "kill", sandbox_id)
 
 
-@check("template delete", later=True)
-async def delete_template(_run: Run) -> None:
-    refused("template", "delete", "base", "--yes")
+@check("template create")
+async def create_template_that_fails(_run: Run) -> None:
+    write_dockerfile("FROM e2bdev/base\nRUN echo said before; exit 7\n")
+    done = e2b("template", "create", f"{TEMPLATE}-failing", "--dockerfile", "failing.Dockerfile")
+    shown = done.stdout + done.stderr
+    assert done.returncode == 1 and "Template build failed" in shown and "exit code 7" in shown, shown
+    write_dockerfile("FROM e2bdev/base AS a\nFROM a\n")
+    done = e2b("template", "create", f"{TEMPLATE}-failing", "--dockerfile", "failing.Dockerfile")
+    # Its own parser takes one stage only.
+    assert done.returncode == 1 and "Multi-stage" in done.stdout + done.stderr, done
 
 
-@check("template publish", later=True)
+@check("template publish", "template unpublish")
 async def publish_template(_run: Run) -> None:
-    refused("template", "publish", "base", "--yes")
+    assert TEMPLATE in said("template", "publish", TEMPLATE, "--yes")
+    mine = listed_template()
+    assert mine is not None and mine["public"], mine
+    (name,) = mine["names"]
+    other = os.environ["E2B_OTHER_KEY"]
+    made = e2b("sandbox", "create", name, "--detach", "--timeout", "60", E2B_API_KEY=other)
+    assert made.returncode == 0, made.stdout + made.stderr
+    e2b("sandbox", "kill", made.stdout.split()[-1], E2B_API_KEY=other)
+    said("template", "unpublish", TEMPLATE, "--yes")
+    refused = e2b("sandbox", "create", name, "--detach", E2B_API_KEY=other)
+    assert refused.returncode != 0 and "found" in refused.stdout + refused.stderr, refused
 
 
-@check("template unpublish", later=True)
-async def unpublish_template(_run: Run) -> None:
-    refused("template", "unpublish", "base", "--yes")
+@check("template delete")
+async def delete_template(_run: Run) -> None:
+    assert TEMPLATE in said("template", "delete", TEMPLATE, "--yes")
+    assert TEMPLATE not in [
+        alias for one in json.loads(said("template", "list", "-f", "json")) for alias in one["aliases"]
+    ]
+    for name in (TEMPLATE, "base"):
+        gone = e2b("template", "delete", name, "--yes")
+        assert gone.returncode == 1, gone
 
 
 async def main() -> None:

@@ -35,17 +35,21 @@ class Check:
     covers: tuple[str, ...]
     later: bool
     flavours: tuple[Flavour, ...]
+    limit_s: float = CHECK_LIMIT_S
 
 
 CHECKS: list[Check] = []
 
 
-def check(*covers: str, later: bool = False, only: Flavour | None = None) -> Callable[[Body], Body]:
-    """Register a check of the methods in `covers` ("files.read"). `later`: it must be refused as not there yet."""
+def check(
+    *covers: str, later: bool = False, only: Flavour | None = None, limit_s: float = CHECK_LIMIT_S
+) -> Callable[[Body], Body]:
+    """Register a check of the methods in `covers` ("files.read"). `later`: it must be refused as not there yet.
+    `limit_s`: how long it may take, where that can be seen to."""
 
     def register(body: Body) -> Body:
         flavours: tuple[Flavour, ...] = (only,) if only else ("sync", "async")
-        CHECKS.append(Check(body.__name__, body, covers, later, flavours))
+        CHECKS.append(Check(body.__name__, body, covers, later, flavours, limit_s))
         return body
 
     return register
@@ -153,7 +157,7 @@ async def attempt(one: Check, run: Run, public: set[str]) -> dict[str, Any]:
             raise AbsentError("this release has none of " + ", ".join(one.covers))
         body = one.body(run)
         if run.flavour == "async":
-            await asyncio.wait_for(body, CHECK_LIMIT_S)
+            await asyncio.wait_for(body, one.limit_s)
         else:
             await body
         if one.later:

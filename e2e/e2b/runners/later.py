@@ -38,61 +38,6 @@ async def create_with_identity_tokens(run: Run) -> None:
     await run.create(iam={"tokens": {"aws": {"audience": "sts", "token_type": "JWT-SVID"}}})
 
 
-def builder(run: Run) -> Any:
-    return run.named("Template")().from_image("debian:12").run_cmd("true")
-
-
-@check("Template.build", later=True)
-async def build(run: Run) -> None:
-    await go(run.named("Template").build(builder(run), alias="suite-never"))
-
-
-@check("Template.build_in_background", later=True)
-async def build_in_background(run: Run) -> None:
-    await go(run.named("Template").build_in_background(builder(run), alias="suite-never"))
-
-
-@check("Template.get_build_status", later=True)
-async def get_build_status(run: Run) -> None:
-    kind = importlib.import_module("e2b.template.types").BuildInfo
-    given = {"template_id": "base", "build_id": "00000000-0000-0000-0000-000000000000", "alias": "base", "name": "base"}
-    info = kind(**{name: value for name, value in given.items() if name in kind.__dataclass_fields__})
-    await go(run.named("Template").get_build_status(info))
-
-
-@check("Template.assign_tags", later=True)
-async def assign_tags(run: Run) -> None:
-    await go(run.named("Template").assign_tags("base:default", "stable"))
-
-
-@check("Template.remove_tags", later=True)
-async def remove_tags(run: Run) -> None:
-    await go(run.named("Template").remove_tags("base", "stable"))
-
-
-@check("Template.get_tags", later=True)
-async def get_tags(run: Run) -> None:
-    await go(run.named("Template").get_tags("base"))
-
-
-@check("Template.exists", "Template.alias_exists")
-async def template_exists(run: Run) -> None:
-    template = run.named("Template")
-    assert await go(template.exists("base")) is True
-    assert await go(template.exists("no-such-template")) is False
-    assert await go(template.alias_exists("base")) is True
-
-
-@check("TemplateBuilder", "Template.to_json", "Template.to_dockerfile")
-async def what_a_builder_writes(run: Run) -> None:
-    template = run.named("Template")
-    made = (
-        template().from_python_image("3.12").set_envs({"A": "1"}).run_cmd("true").set_workdir("/app").set_user("user")
-    )
-    assert '"fromImage": "python:3.12"' in template.to_json(made)
-    assert "FROM python:3.12" in template.to_dockerfile(made)
-
-
 @check("Volume.create", later=True)
 async def volume_create(run: Run) -> None:
     await go(run.named("Volume").create("data"))

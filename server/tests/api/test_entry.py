@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from atolld.api import entry
-from atolld.api.dialects import MAX_BODY_BYTES, Dialect, Message, Receive, Scope, Send
+from atolld.api.dialects import Dialect, Message, Receive, Scope, Send
 from atolld.api.entry import Entry, current_request
+from atolld.api.streams import MAX_BODY_BYTES
 from atolld.control.testing import until
 
 from .conftest import Api

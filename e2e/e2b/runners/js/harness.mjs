@@ -20,14 +20,14 @@ export class Absent extends Error {}
 
 export const checks = []
 
-/** Register a check of the methods in `covers` ("files.read"). */
-export function check(covers, name, body) {
-  checks.push({ covers, name, body, later: false })
+/** Register a check of the methods in `covers` ("files.read"), which may take `limitMs`. */
+export function check(covers, name, body, limitMs = CHECK_LIMIT_MS) {
+  checks.push({ covers, name, body, limitMs, later: false })
 }
 
 /** Register a call that must be refused as not there yet, with a reason. */
 export function later(covers, name, body) {
-  checks.push({ covers, name, body, later: true })
+  checks.push({ covers, name, body, limitMs: CHECK_LIMIT_MS, later: true })
 }
 
 export const run = {
@@ -99,7 +99,7 @@ export async function attempt(one, open) {
   try {
     if (methods.length === 0) throw new Absent(`this release has none of ${one.covers.join(', ')}`)
     const limit = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`it took more than ${CHECK_LIMIT_MS} ms`)), CHECK_LIMIT_MS)
+      timer = setTimeout(() => reject(new Error(`it took more than ${one.limitMs} ms`)), one.limitMs)
     })
     await Promise.race([one.body(), limit])
     if (one.later) [status, reason] = ['fail', 'it is answered now: this needs a check of what it does']

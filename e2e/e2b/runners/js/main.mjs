@@ -6,6 +6,7 @@ import './pauses.mjs'
 import './commands.mjs'
 import './files.mjs'
 import './gits.mjs'
+import './templates.mjs'
 import './later.mjs'
 
 const open = publicMethods()

@@ -8,13 +8,16 @@ from typing import Any
 
 from atolld.api.app import create_app
 from atolld.api.e2b.app import create_e2b_app
+from atolld.api.e2b.builds import max_body_bytes
 from atolld.api.e2b.options import E2bOptions
+from atolld.api.e2b.templatefiles import is_upload
 from atolld.api.errors import Renderer, render, render_e2b
 from atolld.api.native.archives import is_stream
 from atolld.api.native.builds import IMAGE_PATH, is_build_stream
 from atolld.api.native.images import PULL_PATH, is_image_stream
 from atolld.api.services import Services
-from atolld.foundation.units import KIB, MIB
+from atolld.api.streams import MAX_BODY_BYTES
+from atolld.foundation.units import MIB
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,10 +25,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
-MAX_BODY_BYTES = 64 * KIB
 # A Dockerfile of a megabyte as JSON, with heredocs and secrets.
 MAX_BUILD_BYTES = 8 * MIB
-
 _NATIVE_PATHS = frozenset(("/health", "/metrics", "/v1"))
 
 
@@ -65,7 +66,9 @@ class Dialects:
             _max_body_bytes,
         )
         e2b_paths = frozenset(("/sandboxes", "/v2/sandboxes"))
-        self._e2b = Dialect(create_e2b_app(services, e2b), render_e2b, e2b_paths)
+        self._e2b = Dialect(
+            create_e2b_app(services, e2b), render_e2b, e2b_paths, is_upload, max_body_bytes=max_body_bytes
+        )
 
     def of(self, path: str) -> Dialect:
         """The dialect of a path."""

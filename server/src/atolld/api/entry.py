@@ -8,8 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
-from atolld.api.dialects import MAX_BODY_BYTES, App, Dialect, Message, Receive, Scope, Send
+from atolld.api.dialects import App, Dialect, Message, Receive, Scope, Send
 from atolld.api.errors import Renderer, internal
+from atolld.api.streams import MAX_BODY_BYTES
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.errors import AtollError, DeadlineExceeded, InvalidArgument, Unavailable
 from atolld.foundation.ids import new_request_id

@@ -88,7 +88,10 @@ class ContextStore:
 
     @contextmanager
     def reading(self, project_id: ProjectId, name: str) -> Iterator[Path]:
-        """The directory of the upload; its `root` stays as it is until the block ends. Raises NotFound."""
+        """The directory of the upload; its `root` stays as it is until the block ends.
+
+        The path holds for as long, whatever name it has meanwhile. Raises NotFound.
+        """
         home = self._home(project_id, name)
         missing = NotFound(f"no files were uploaded under the name {name!r}, or they were removed: upload them again")
         try:
@@ -98,8 +101,8 @@ class ContextStore:
         try:
             # Who removes it has it alone, for a moment.
             fcntl.flock(lock, fcntl.LOCK_SH)
-            # Another upload may have taken its name meanwhile: this one is read all the same.
-            here = Path(os.readlink(f"/proc/self/fd/{lock}"))
+            # Another upload may take its name at any moment: this one is read all the same.
+            here = Path(f"/proc/self/fd/{lock}")
             if not (here / "about.json").is_file():
                 raise missing
             self._use(here)
@@ -142,8 +145,8 @@ class ContextStore:
             for entry in _entries(home):
                 if entry.name.startswith(_NEW):
                     _remove(entry)
-                elif _used_at(entry) < self._clock.now() - older_s:
-                    removed += _remove(entry)
+                else:
+                    removed += _remove(entry, unused_since=self._clock.now() - older_s)
             if project_id is None:
                 _remove_empty(home)
         return removed
@@ -200,7 +203,7 @@ class ContextStore:
         for one in stored:
             if total <= self._max_project_bytes:
                 return
-            if one.used_at < self._clock.now() - FRESH_S and _remove(one.home):
+            if _remove(one.home, unused_since=self._clock.now() - FRESH_S):
                 total -= one.size_bytes
         if total > self._max_project_bytes:
             raise LimitExceeded(
@@ -266,12 +269,17 @@ def _stored(project: Path, but: str) -> list[_Stored]:
     return found
 
 
-def _remove(home: Path) -> int:
-    """Remove an upload unless somebody fills or reads it now; returns how many were removed."""
+def _remove(home: Path, unused_since: float | None = None) -> int:
+    """Remove an upload unless somebody fills or reads it now, or used it since then; returns how many were removed."""
+    if unused_since is not None and _used_at(home) >= unused_since:
+        return 0
     lock = lock_directory(home)
     if lock is None:
         return 0
     try:
+        # Another one may have got the name since it was looked at.
+        if unused_since is not None and _used_at(home) >= unused_since:
+            return 0
         # First what makes it whole: half of it must never be found under its name.
         (home / "about.json").unlink(missing_ok=True)
         shutil.rmtree(home, ignore_errors=True)

@@ -10,11 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
+from atolld.core.project import Project
 from atolld.core.snapshot import Snapshot
-from atolld.foundation.ids import SnapshotId
+from atolld.foundation.ids import SnapshotId, new_project_id
+from atolld.storage.projects import SqlProjects
 
 from ..conftest import Api  # noqa: TID252
 from ..fakes import SNAPSHOT  # noqa: TID252
+from .playedbuilds import PlayedBuilds
 
 
 @dataclass
@@ -22,6 +25,7 @@ class E2b:
     """`http` sends the key of the default project; the daemon tells the domain `sandbox.test` and allows 24 h."""
 
     api: Api
+    builds: PlayedBuilds
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -42,10 +46,21 @@ class E2b:
         assert response.headers["x-request-id"].startswith("req_")
         return response.status_code, body["message"]
 
+    async def key_of_another(self) -> dict[str, str]:
+        """The header of a key of another project."""
+        world = self.api.world
+        other = await SqlProjects(world.database).ensure(Project(new_project_id(), "others"), world.clock.now())
+        _, secret = await world.keys.create(other.id, "k")
+        return {"x-api-key": secret}
+
 
 @pytest.fixture
-def e2b(api: Api) -> E2b:
-    return E2b(api)
+def e2b(api: Api, monkeypatch: pytest.MonkeyPatch) -> E2b:
+    """With builds that are only played."""
+    builds = PlayedBuilds(api.world.registry.store, api.world.clock)
+    for name in ("request", "start", "get", "logs", "has_files", "put_files"):
+        monkeypatch.setattr(api.services.builds, name, getattr(builds, name))
+    return E2b(api, builds)
 
 
 @pytest.fixture

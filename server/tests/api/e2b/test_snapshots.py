@@ -112,7 +112,7 @@ async def test_delete(e2b: E2b, play: Play, id: str) -> None:
 
 @pytest.mark.parametrize(
     ("id", "status"),
-    [("nope", 404), ("t%2Fx%3Adefault", 404), ("t/x", 404), (TWO, 404), ("base", 501), ("default%2Fbase", 501)],
+    [("nope", 404), ("t%2Fx%3Adefault", 404), ("t/x", 404), (TWO, 404), ("base", 409), ("default%2Fbase", 409)],
 )
 async def test_what_cannot_be_deleted(e2b: E2b, play: Play, id: str, status: int) -> None:
     e2b.api.snapshots.all += [snapshot(ONE, "data")]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from atolld.api import streams
 from atolld.api.native import archives
 from atolld.foundation.ids import SnapshotId
 
@@ -68,7 +69,7 @@ async def test_an_import_needs_a_key_before_it_is_read(api: Api) -> None:
 
 
 async def test_an_import_that_stops_coming(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "PIECE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(streams, "PIECE_TIMEOUT_S", 0.01)
 
     async def stuck() -> AsyncIterator[bytes]:
         yield b"x"

@@ -11,8 +11,22 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from atolld.api import framework
-from atolld.api.e2b import forks, later, lists, observe, pauses, projects, sandboxes, snapshots, templates
+from atolld.api.e2b import (
+    builds,
+    forks,
+    later,
+    lists,
+    observe,
+    pauses,
+    projects,
+    sandboxes,
+    snapshots,
+    tags,
+    templatefiles,
+    templates,
+)
 from atolld.api.e2b.options import E2bOptions
+from atolld.api.e2b.uploads import UploadLinks
 from atolld.api.e2b.views import ErrorView
 from atolld.api.errors import render_e2b
 from atolld.api.services import Services
@@ -39,9 +53,24 @@ def create_e2b_app(services: Services | None, options: E2bOptions | None = None)
     )
     app.state.services = services
     app.state.options = options or E2bOptions()
+    app.state.uploads = UploadLinks()
     framework.install(app, render_e2b)
     # Fixed paths before those with an id in the same place.
-    for module in (observe, lists, sandboxes, pauses, forks, later, snapshots, templates, projects):
+    modules = (
+        observe,
+        lists,
+        sandboxes,
+        pauses,
+        forks,
+        builds,
+        templatefiles,
+        tags,
+        later,
+        snapshots,
+        templates,
+        projects,
+    )
+    for module in modules:
         app.include_router(module.router)
     app.add_middleware(_SlashesKept)
     return app

@@ -12,8 +12,7 @@ from atolld.foundation.errors import Unimplemented
 
 router = APIRouter()
 
-BUILDS = "templates cannot be built over this API yet; use the ones that `GET /templates` lists"
-TAGS = "templates have no tags yet"
+FIRST_FORM = "the first form of builds pushes to E2B's own registry, which is not there; use `POST /v3/templates`"
 VOLUMES = "volumes are not supported yet"
 SECRETS = "secrets are not supported yet"
 EVENTS = "events are not served in this form yet; `GET /v1/events` has them"
@@ -22,24 +21,9 @@ TEAM_METRICS = "metrics of a team are not kept; `GET /metrics` has those of the 
 
 # Fixed paths before those with an id in the same place.
 LATER = {
-    "POST /templates/tags": TAGS,
-    "DELETE /templates/tags": TAGS,
-    "POST /templates": BUILDS,
-    "POST /v2/templates": BUILDS,
-    "POST /v3/templates": BUILDS,
-    "POST /templates/{id}": BUILDS,
-    "PATCH /templates/{id}": BUILDS,
-    "PATCH /v2/templates/{id}": BUILDS,
-    "POST /templates/{id}/builds/{build}": BUILDS,
-    "POST /v2/templates/{id}/builds/{build}": BUILDS,
-    "GET /templates/{id}/files/{hash}": BUILDS,
-    "GET /templates/{id}/builds/{build}/status": BUILDS,
-    "GET /templates/{id}/builds/{build}/logs": BUILDS,
-    "GET /templates/{id}/tags": TAGS,
-    "GET /templates/{id}/tags/count": TAGS,
-    "GET /templates/{id}/tags/exists": TAGS,
-    "GET /templates/{id}/tags/groups": TAGS,
-    "GET /templates/{id}/tags/{tag}/assignments": TAGS,
+    "POST /templates": FIRST_FORM,
+    "POST /templates/{id}": FIRST_FORM,
+    "POST /templates/{id}/builds/{build}": FIRST_FORM,
     "GET /volumes": VOLUMES,
     "POST /volumes": VOLUMES,
     "GET /volumes/{id}": VOLUMES,

@@ -8,17 +8,17 @@ from urllib.parse import unquote
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
-from atolld.api.e2b.later import BUILDS
 from atolld.api.e2b.names import DEFAULT_TAG, candidates, full_name, new_name
 from atolld.api.e2b.options import E2bOptions
 from atolld.api.e2b.query import sandbox_id
 from atolld.api.e2b.requests import NewSnapshot
-from atolld.api.e2b.templates import find_template, namespace_of
+from atolld.api.e2b.templates import find_template, namespace_of, owned_template
 from atolld.api.services import Caller, Services, Use
 from atolld.control.origins import Origin
+from atolld.control.projecttemplates import ProjectTemplate
 from atolld.core.project import Principal
 from atolld.core.snapshot import SaveKind, Snapshot
-from atolld.foundation.errors import InvalidArgument, NotFound, Unimplemented
+from atolld.foundation.errors import FailedPrecondition, InvalidArgument, NotFound
 
 router = APIRouter(tags=["snapshots"])
 
@@ -74,7 +74,7 @@ async def list_snapshots(
 
 @router.delete("/templates/{id}", status_code=204)
 async def delete_snapshot(id: str, use: Use, caller: Caller) -> None:
-    """Delete a snapshot, by its id or name. Templates cannot be deleted here."""
+    """Delete a template of the project with all its builds, by its id or name, or a snapshot."""
     await _delete(use, caller, unquote(id))
 
 
@@ -93,16 +93,24 @@ async def find_origin(use: Services, caller: Principal, text: str, options: E2bO
         if not found:
             raise
         return Origin(found[0].id, found[0].runtime, found[0].resources, is_snapshot=True)
+    if isinstance(template, ProjectTemplate):
+        has_memory = template.memory is not None
+        return Origin(template.build.id, template.runtime, template.resources, is_snapshot=False, has_memory=has_memory)
     return Origin(template.name, options.runtime, template.resources, is_snapshot=False)
 
 
 async def _delete(use: Services, caller: Principal, text: str) -> None:
-    if await _is_template(use, caller, text):
-        raise Unimplemented(BUILDS)
     found = await _named(use, caller, text)
-    if not found:
-        raise NotFound(f"there is no template or snapshot {text[:80]!r}")
-    await use.snapshots.delete(caller.project_id, found[0].id)
+    if found:
+        await use.snapshots.delete(caller.project_id, found[0].id)
+        return
+    try:
+        record = await owned_template(use, caller, text)
+    except (InvalidArgument, NotFound):
+        if await _is_template(use, caller, text):
+            raise FailedPrecondition(f"template {text[:80]!r} is not the project's own: it cannot be deleted") from None
+        raise NotFound(f"there is no template or snapshot {text[:80]!r}") from None
+    await use.template_records.delete(caller.project_id, record.id)
 
 
 async def _is_template(use: Services, caller: Principal, text: str) -> bool:

@@ -5,27 +5,23 @@ Neither is encrypted here: the client does that, and its passphrase never leaves
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
 
 from atolld.api.native.paths import EncodedRoute
 from atolld.api.native.query import snapshot_ref
 from atolld.api.native.snapshot_schemas import SnapshotView
 from atolld.api.services import Caller, Use
-from atolld.foundation.errors import DeadlineExceeded, InvalidArgument
+from atolld.api.streams import pieces_of
 
 router = APIRouter(tags=["snapshots"], route_class=EncodedRoute)
 
 IMPORT_PATH = "/v1/snapshots/import"
 _EXPORT_END = "/archive"
 MEDIA_TYPE = "application/octet-stream"
-# Between two pieces of an upload; the whole may take as long as it takes.
-PIECE_TIMEOUT_S = 60.0
 
 _BINARY = {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 
@@ -75,20 +71,3 @@ async def with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[
     yield first
     async for piece in rest:
         yield piece
-
-
-async def pieces_of(request: Request) -> AsyncIterator[bytes]:
-    """A body as it comes. Raises DeadlineExceeded when it stops coming, InvalidArgument when it is cut off."""
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(PIECE_TIMEOUT_S):
-                piece = await anext(stream, None)
-        except TimeoutError:
-            raise DeadlineExceeded(f"no more of the archive arrived for {PIECE_TIMEOUT_S:g} s") from None
-        except ClientDisconnect:
-            raise InvalidArgument("the archive is cut off: its sender went away") from None
-        if piece is None:
-            return
-        if piece:
-            yield piece

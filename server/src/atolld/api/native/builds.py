@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from atolld.api.errors import internal, render
 from atolld.api.framework import request_id_of
-from atolld.api.native.archives import MEDIA_TYPE, pieces_of
+from atolld.api.native.archives import MEDIA_TYPE
 from atolld.api.native.build_schemas import (
     BuildImage,
     BuildLine,
@@ -25,6 +25,7 @@ from atolld.api.native.build_schemas import (
 )
 from atolld.api.native.images import LINES
 from atolld.api.services import Caller, Use
+from atolld.api.streams import pieces_of
 from atolld.core.build import LogEntry
 from atolld.core.template import Build, TemplateRecord
 from atolld.core.templatenames import DEFAULT_TAG, parse_template_ref

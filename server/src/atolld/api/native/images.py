@@ -12,11 +12,12 @@ from fastapi.responses import StreamingResponse
 
 from atolld.api.errors import internal, render
 from atolld.api.framework import request_id_of
-from atolld.api.native.archives import MEDIA_TYPE, pieces_of, with_first
+from atolld.api.native.archives import MEDIA_TYPE, with_first
 from atolld.api.native.image_schemas import ImageView, Pruned, PullImage, PullStepView
 from atolld.api.native.paths import EncodedRoute
 from atolld.api.native.schemas import Items
 from atolld.api.services import Caller, Use
+from atolld.api.streams import pieces_of
 from atolld.foundation.errors import AtollError
 from atolld.foundation.ids import RequestId
 from atolld.images.imagestore import Image
