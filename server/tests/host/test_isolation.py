@@ -239,6 +239,14 @@ async def test_a_private_range_can_be_opened(world: World) -> None:
     assert await world.in_a.reaches(OPENED)
 
 
+async def test_a_private_address_can_be_opened_to_one_sandbox(world: World) -> None:
+    await world.pool.set_egress(world.a, Egress(private=(IPv4Network(f"{PRIVATE}/32"), IPv4Network(f"{METADATA}/32"))))
+    assert await world.in_a.reaches(PRIVATE)
+    assert not await world.in_a.reaches(METADATA)
+    await world.pool.set_egress(world.a, Egress())
+    assert not await world.in_a.reaches(PRIVATE)
+
+
 async def test_the_resolver_is_reached_for_names_only(world: World) -> None:
     assert await world.in_a.do("udp", host=RESOLVER, port=53) == "hello"
     assert not await world.in_a.reaches(RESOLVER)

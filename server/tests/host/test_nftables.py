@@ -65,6 +65,16 @@ def test_the_table_replaces_itself_in_the_same_transaction() -> None:
 def test_a_policy_becomes_set_elements(egress: Egress, offline: list[str], allow: list[str], deny: list[str]) -> None:
     table = render_table(INSTANCE, FirewallConfig(POOL), [rules(egress)])
     assert [elements(table, name) for name in ("offline", "allow", "deny")] == [offline, allow, deny]
+    assert elements(table, "lent") == []
+
+
+def test_private_networks_can_be_opened_to_one() -> None:
+    egress = Egress.of(NetworkPolicy(private=("10.9.8.0/24", "10.9.8.7/32")))
+    assert egress == Egress(private=(IPv4Network("10.9.8.0/24"),))
+    assert elements(render_table(INSTANCE, FirewallConfig(POOL), [rules(egress)]), "lent") == [
+        "10.192.0.6 . 10.9.8.0/24"
+    ]
+    assert Egress.of(NetworkPolicy(internet=False, private=("10.9.8.0/24",))) == Egress(internet=False)
 
 
 def test_settings_become_set_elements() -> None:

@@ -29,6 +29,7 @@ class Stage:
         self.dump = ""
         self.clock = ManualClock()
         self.asked: list[str] = []
+        self.addresses: dict[str, list[str]] = {}
         self.reachable: set[str] = set()
         self.put("/etc/os-release", DEBIAN)
         self.put("/usr/lib/os-release", DEBIAN, self.image)
@@ -48,8 +49,13 @@ class Stage:
         return Host(self.machine, Path("/root"), self.environ)
 
     async def settings(self, inherit: bool = True) -> SandboxSettings:
-        settings = BuildSettings(inherit, host=self.host, clock=self.clock, answering=self.answers)
+        settings = BuildSettings(
+            inherit, host=self.host, clock=self.clock, answering=self.answers, resolve=self.resolve
+        )
         return await settings.for_sandbox([self.image])
+
+    async def resolve(self, host: str) -> list[str]:
+        return self.addresses.get(host, ["203.0.113.7"])
 
     async def answers(self, host: str) -> bool:
         self.asked.append(host)
@@ -190,6 +196,22 @@ async def test_proxies(
         assert "//p.example:" in found.forbidden
 
 
+async def test_private_addresses_are_opened_to_builds(stage: Stage) -> None:
+    stage.environ |= {
+        "http_proxy": "http://proxy.corp.example:3128",
+        "PIP_INDEX_URL": "https://pip.corp.example/simple",
+        "PIP_EXTRA_INDEX_URL": "https://pypi.org/simple http://10.1.1.1/",
+    }
+    stage.addresses = {
+        "proxy.corp.example": ["10.0.0.5", "203.0.113.9"],
+        "pip.corp.example": ["192.168.7.7", "169.254.169.254", "127.0.0.1"],
+        "pypi.org": ["10.66.66.66"],
+        "10.1.1.1": ["10.1.1.1"],
+    }
+    found = await stage.settings()
+    assert found.network == NetworkPolicy(private=("10.0.0.5/32", "10.1.1.1/32", "192.168.7.7/32"))
+
+
 @pytest.mark.parametrize(
     ("files", "environ", "expected"),
     [
@@ -272,7 +294,7 @@ async def test_npm(stage: Stage) -> None:
 
 
 async def test_the_machine_is_read_again_after_a_while(stage: Stage) -> None:
-    settings = BuildSettings(host=stage.host, clock=stage.clock)
+    settings = BuildSettings(host=stage.host, clock=stage.clock, resolve=stage.resolve)
     assert (await settings.for_sandbox([stage.image])).envs == {}
     stage.environ["http_proxy"] = "http://p.example:1"
     assert (await settings.for_sandbox([stage.image])).envs == {}

@@ -32,6 +32,9 @@ class NetworkPolicy:
 
     Ingress: `allow_public_traffic` False means that the sandbox's ports answer only who sends its traffic token.
     `mask_request_host` is the `Host` that programs on its ports see, with `${PORT}` for the port; None: as it came.
+
+    `private` are private networks (IPv4) that the daemon itself opens to this sandbox, as to a build that needs the
+    machine's own package mirror. No caller can set them.
     """
 
     internet: bool = True
@@ -39,6 +42,7 @@ class NetworkPolicy:
     deny_out: tuple[str, ...] = ()
     allow_public_traffic: bool = True
     mask_request_host: str | None = None
+    private: tuple[str, ...] = ()
 
     @classmethod
     def of(

@@ -122,7 +122,9 @@ class Settings(BaseModel):
         "beside this machine's own. See docs/archives.md.",
     )
     build_inherit_host: bool = Field(
-        True, description="Template builds use this machine's package mirror, proxies and certificates."
+        True,
+        description="Builds use this machine's package mirrors, proxies, certificates and credentials; whoever may "
+        "build can read them. See docs/templates.md.",
     )
     e2b_runtime: str = Field("gvisor", description="What sandboxes made by E2B's clients run in.")
     e2b_max_timeout_h: int = Field(

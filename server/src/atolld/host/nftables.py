@@ -40,12 +40,14 @@ class Egress:
     """What one slot may reach beyond the host.
 
     `internet` False: nothing leaves. Otherwise `allow` beats `deny`, and what neither names is allowed. Neither opens
-    private or host addresses. `deny` closes name servers as well: a name is a way out like any other.
+    private or host addresses; `private` opens private ones. `deny` closes name servers as well: a name is a way out
+    like any other.
     """
 
     internet: bool = True
     allow: tuple[IPv4Network, ...] = ()
     deny: tuple[IPv4Network, ...] = ()
+    private: tuple[IPv4Network, ...] = ()
 
     @classmethod
     def of(cls, policy: NetworkPolicy) -> Egress:
@@ -55,7 +57,8 @@ class Egress:
             return cls(internet=False)
         # Networks within one another are one element: the kernel refuses elements that overlap.
         denied = (EVERYTHING,) if not policy.internet else policy.ipv4("deny_out")
-        return cls(allow=allow, deny=tuple(collapse_addresses(denied)))
+        private = collapse_addresses(map(IPv4Network, policy.private))
+        return cls(allow=allow, deny=tuple(collapse_addresses(denied)), private=tuple(private))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ table inet {name} {{
   set offline {{ type ipv4_addr; {_elements(str(s.address) for s in slots if not s.egress.internet)} }}
   set allow {{ typeof ip saddr . ip daddr; flags interval; {_elements(_pairs(slots, "allow"))} }}
   set deny {{ typeof ip saddr . ip daddr; flags interval; {_elements(_pairs(slots, "deny"))} }}
+  set lent {{ typeof ip saddr . ip daddr; flags interval; {_elements(_pairs(slots, "private"))} }}
   set never {{ type ipv4_addr; flags interval; {_elements(NEVER)} }}
   set private {{ type ipv4_addr; flags interval; {_elements(PRIVATE)} }}
   set opened {{ type ipv4_addr; flags interval; auto-merge; {_elements(map(str, config.allow_private))} }}
@@ -130,7 +134,7 @@ table inet {name} {{
     ct state new add @connections {{ ip saddr ct count over {config.max_connections} }} drop
     ip saddr . ip daddr @deny ip saddr . ip daddr != @allow drop
     ip daddr @dns meta l4proto {{ tcp, udp }} th dport 53 accept
-    ip daddr @private ip daddr != @opened drop
+    ip daddr @private ip daddr != @opened ip saddr . ip daddr != @lent drop
   }}
   chain to_sandbox {{
     ip daddr @offline drop
@@ -170,11 +174,12 @@ def render_removal(instance: Instance) -> str:
 
 def _memberships(slot: SlotRules | None) -> Mapping[str, list[str]]:
     if slot is None:
-        return {"offline": [], "allow": [], "deny": []}
+        return {"offline": [], "allow": [], "deny": [], "lent": []}
     return {
         "offline": [] if slot.egress.internet else [str(slot.address)],
         "allow": list(_pairs([slot], "allow")),
         "deny": list(_pairs([slot], "deny")),
+        "lent": list(_pairs([slot], "private")),
     }
 
 

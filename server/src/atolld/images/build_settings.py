@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from atolld.core.network import NetworkPolicy
 from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import FailedPrecondition
+from atolld.host import nftables
 from atolld.images.build_apt import apt_files
 from atolld.images.build_environment import (
     Release,
@@ -38,9 +40,11 @@ DIRECTORY = "/dev/shm/.atoll-build"
 FRESH_S = 60.0
 MAX_OS_RELEASE_BYTES = 64 * 1024
 ANSWER_S = 2.0
+RESOLVE_S = 5.0
 # A port of the sandbox's own on which nothing listens.
 NOWHERE = "http://127.0.0.1:9/"
 _MIN_SECRET = 6
+_PRIVATE = tuple(map(IPv4Network, nftables.PRIVATE))
 # What anybody would find in an image; not a trace of this machine.
 PUBLIC = frozenset(
     {
@@ -92,9 +96,19 @@ async def answers(host: str) -> bool:
     return True
 
 
+async def addresses_of(host: str) -> Sequence[str]:
+    """The IPv4 addresses of a name, as the machine resolves it within five seconds; none when it does not."""
+    try:
+        async with asyncio.timeout(RESOLVE_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
+    except OSError:
+        return ()
+    return sorted({str(entry[4][0]) for entry in found})
+
+
 class BuildSettings:
     """`inherit_host`: the setting `build_inherit_host`; False: nothing is lent. `host`: where settings are read.
-    `answering`: whether a public mirror can be reached from here."""
+    `answering`: whether a public mirror can be reached from here. `resolve`: a name's IPv4 addresses."""
 
     def __init__(
         self,
@@ -103,6 +117,7 @@ class BuildSettings:
         host: Host | None = None,
         clock: Clock | None = None,
         answering: Callable[[str], Awaitable[bool]] = answers,
+        resolve: Callable[[str], Awaitable[Sequence[str]]] = addresses_of,
     ) -> None:
         self._inherit = inherit_host
         self._host = host
@@ -110,6 +125,8 @@ class BuildSettings:
         self._read: tuple[float, _Machine] | None = None
         self._answers: dict[str, tuple[float, bool]] = {}
         self._answering = answering
+        self._addresses: dict[str, tuple[float, Sequence[str]]] = {}
+        self._resolve = resolve
         self._warned: set[str] = set()
 
     async def for_sandbox(self, layers: Sequence[Path]) -> SandboxSettings:
@@ -137,8 +154,22 @@ class BuildSettings:
         return SandboxSettings(
             envs=envs,
             files={f"{DIRECTORY}/{name}": data for name, data in files.items() if data},
+            network=NetworkPolicy(private=await self._private({urlsplit(url).hostname for url in urls})),
             forbidden=_forbidden(urls, (*apt.secrets, *machine.tools.secrets)),
         )
+
+    async def _private(self, hosts: Iterable[str | None]) -> tuple[str, ...]:
+        """The private addresses of mirrors and proxies: closed to sandboxes, but for these of builds."""
+        now = self._clock.monotonic()
+        found: set[str] = set()
+        for host in hosts:
+            if host is None or host in PUBLIC:
+                continue
+            known = self._addresses.get(host)
+            if known is None or now - known[0] > FRESH_S:
+                known = self._addresses[host] = (now, await self._resolve(host))
+            found |= {address for address in known[1] if _is_private(address)}
+        return tuple(f"{address}/32" for address in sorted(found))
 
     async def _without(self, hosts: Sequence[str], conf: bytes) -> bytes:
         """Settings by which apt gives up public mirrors at once that a machine with its own cannot reach: an image
@@ -232,6 +263,10 @@ def _forbidden(urls: Iterable[str], secrets: Iterable[str]) -> tuple[str, ...]:
         if parts.password and len(parts.password) >= _MIN_SECRET:
             texts |= {parts.password, unquote(parts.password)}
     return tuple(sorted(texts | in_urls(hosts)))
+
+
+def _is_private(address: str) -> bool:
+    return any(IPv4Address(address) in network for network in _PRIVATE)
 
 
 def _is_loopback(host: str) -> bool:
