@@ -90,6 +90,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         images=Images(images),
         builds=builds.builds,
         definitions=builds.definitions,
+        builtins=builds.builtins,
         template_records=world.registry.records,
         template_tags=world.registry.tags,
         projects=world.projects,

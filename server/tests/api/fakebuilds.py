@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from server.tests.control.builds.fakes import FakeBuildMachine, FakeCache, FakeSaves, FakeStepSandboxes
+from server.tests.control.builds.fakes import FakeBuildMachine, FakeCache, FakeSaves, FakeStepSandboxes, run
 
 from atolld.control.builds.builds import Builds
 from atolld.control.builds.definitions import Definitions
@@ -12,10 +13,28 @@ from atolld.control.builds.finalize import Finalizer
 from atolld.control.builds.stages import Stages
 from atolld.control.builds.steps import Steps
 from atolld.control.builds.work import BuildWork
+from atolld.control.builtins import Builtins
 from atolld.control.telemetry import NoTelemetry
 from atolld.control.testing import Registry
+from atolld.core.build import Base, BaseKind, BuildSpec, Plan, Stage
 from atolld.foundation.clock import ManualClock
+from atolld.foundation.errors import InvalidArgument
 from atolld.storage.buildlogs import BuildLogs
+
+
+class FakeRecipe:
+    """A template of one step; it has the option `extra`."""
+
+    spec = BuildSpec()
+
+    def files(self) -> bytes:
+        return b"the files"
+
+    def plan(self, files: str, options: Sequence[str]) -> Plan:
+        if unknown := set(options) - {"extra"}:
+            raise InvalidArgument(f"there is no language {unknown.pop()!r}")
+        step = run(1, f"install {' '.join(options)} {files[:4]}")
+        return Plan((Stage(Base(BaseKind.IMAGE, "debian"), (step,)),))
 
 
 class FakeBuilds:
@@ -43,3 +62,4 @@ class FakeBuilds:
             clock=self.clock,
             telemetry=NoTelemetry(),
         )
+        self.builtins = Builtins(self.builds, {"code-interpreter-v1": FakeRecipe()})

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from atolld.control.builds.builds import Builds
 from atolld.control.builds.definitions import Definitions
+from atolld.control.builtins import Builtins
 from atolld.control.events import Events
 from atolld.control.health import agent_answers
 from atolld.control.images import Images
@@ -58,6 +59,7 @@ class Services:
     images: Images
     builds: Builds
     definitions: Definitions
+    builtins: Builtins
     template_records: TemplateRecords
     template_tags: TemplateTags
     projects: Projects

@@ -219,6 +219,7 @@ class Daemon:
             images=images,
             builds=parts.builds,
             definitions=parts.definitions,
+            builtins=parts.builtins,
             template_records=parts.records,
             template_tags=parts.tags,
             projects=projects,

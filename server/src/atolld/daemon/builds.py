@@ -14,6 +14,7 @@ from atolld.control.builds.sandbox import StepSandboxes
 from atolld.control.builds.stages import Stages
 from atolld.control.builds.steps import Steps
 from atolld.control.builds.work import BuildWork
+from atolld.control.builtins import Builtins
 from atolld.control.sandboxes import Sandboxes
 from atolld.control.telemetry import Telemetry
 from atolld.control.templatebuilds import TemplateBuilds
@@ -41,6 +42,7 @@ class BuildParts:
     sandboxes: StepSandboxes
     records: TemplateRecords
     tags: TemplateTags
+    builtins: Builtins
 
     async def shutdown(self) -> None:
         """End every build."""
@@ -94,4 +96,4 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
     records.on_deleted = ground.sandboxes.garbage.wake
     records.on_cancelled = builds.give_up
     tags = TemplateTags(ground.records, records, clock)
-    return BuildParts(builds, Definitions(rows, work, clock), sandboxes, records, tags)
+    return BuildParts(builds, Definitions(rows, work, clock), sandboxes, records, tags, Builtins(builds, {}))

@@ -158,6 +158,21 @@ async def test_an_image_that_fails_ends_with_its_error(api: Api) -> None:
     assert last["error"]["details"]["step"] == "1" and last["error"]["details"]["exit_code"] == 1
 
 
+async def test_a_template_that_comes_with_atoll(api: Api) -> None:
+    path = "/v1/templates/builtin/code-interpreter-v1"
+    for _ in range(2):
+        response = await api.http.post(path, json={"languages": ["extra"]})
+        assert response.status_code == 202, response.text
+        made = response.json()
+        assert made["name"] == "code-interpreter-v1"
+        build = await ended(api, f"/v1/templates/{made['template_id']}/builds/{made['build_id']}")
+        assert build["state"] == "ready"
+    assert len(api.builds.machine.files) == 1
+    assert [one.argv[-1][:14] for one in api.builds.sandboxes.ran] == ["install extra "]
+    assert (await api.error("POST", path, json={"languages": ["cobol"]}))[:2] == (400, "invalid_argument")
+    assert (await api.error("POST", "/v1/templates/builtin/other", json={}))[:2] == (404, "not_found")
+
+
 async def test_keys_are_needed(api: Api) -> None:
     path = await requested(api)
     for method, where in (

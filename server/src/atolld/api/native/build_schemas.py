@@ -74,6 +74,14 @@ class CreateTemplate(Bounds):
     )
 
 
+class BuildBuiltin(Request):
+    """A template that comes with Atoll."""
+
+    languages: list[Annotated[str, Field(max_length=32)]] = Field(
+        default_factory=list, max_length=16, description="Of `code-interpreter-v1`: those beyond the default ones."
+    )
+
+
 class RegistryLogin(Request):
     """For the registry of the base images; used by this build and never stored."""
 

@@ -14,6 +14,7 @@ from atolld.api.errors import internal, render
 from atolld.api.framework import request_id_of
 from atolld.api.native.archives import MEDIA_TYPE
 from atolld.api.native.build_schemas import (
+    BuildBuiltin,
     BuildImage,
     BuildLine,
     BuildView,
@@ -77,6 +78,13 @@ async def create_template(body: CreateTemplate, use: Use, caller: Caller) -> Req
     if body.public is not None and body.public != template.public:
         template = await use.template_records.set_public(caller.project_id, template.id, body.public)
     return RequestedBuild.of(template, build)
+
+
+@router.post("/v1/templates/builtin/{name}", status_code=202)
+async def build_builtin(name: str, body: BuildBuiltin, use: Use, caller: Caller) -> RequestedBuild:
+    """Build a template that comes with Atoll, `code-interpreter-v1`, into the project. It goes on when the client goes
+    away; what was built before, for any project, is in the cache."""
+    return RequestedBuild.of(*await use.builtins.build(caller.project_id, name, body.languages))
 
 
 @router.post(_BUILDS, status_code=202)
