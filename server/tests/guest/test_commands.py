@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -272,6 +273,19 @@ async def test_with_the_agent(sandbox: str) -> None:
     for name, value in (("cwd", "/nowhere"), ("user", "nosuchuser")):
         with pytest.raises(InvalidArgument, match=value):
             await in_sandbox(sandbox, "true", **{name: value})
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("background", ["sleep 300", "setsid sleep 300", "(while true; do sleep 1; done)"])
+async def test_what_is_left_in_the_background_is_not_waited_for(sandbox: str, background: str) -> None:
+    began = time.monotonic()
+    assert await in_sandbox(sandbox, f"echo begun; {background} & exit 7") == (7, b"begun\n")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.real
+async def test_a_quiet_command_is_waited_for(sandbox: str) -> None:
+    assert await in_sandbox(sandbox, "sleep 6; echo done") == (0, b"done\n")
 
 
 @pytest.mark.real

@@ -8,8 +8,10 @@ import binascii
 import json
 import logging
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from urllib.parse import urlencode
 
 from atolld.foundation.aio import cancel_and_wait, spawn, to_the_end
 from atolld.foundation.errors import GuestUnreachable, InvalidArgument
@@ -21,6 +23,9 @@ log = logging.getLogger("atolld.guest")
 STDIN_CHUNK_BYTES = 256 * 1024
 KILL_S = 2.0
 KILL_PAUSE_S = 0.1
+# How often it is looked whether the command itself still runs, and how long nothing must have come until then.
+LOOK_S = 1.0
+QUIET_S = 2.0
 
 # Told of `stdout` or `stderr`, and a piece of it.
 OnOutput = Callable[[str, bytes], None]
@@ -40,7 +45,8 @@ async def run_command(
     """Run `argv` as `user` (name or number) in `cwd` (None: where the sandbox's commands start), and wait for its end.
 
     Its output is handed to `on_output` in pieces of at most 32 KiB, as fast as that takes them. Without `stdin` it
-    reads nothing. Returns the exit code, -1 when a signal ended it. It has ended when nobody holds its output any more.
+    reads nothing. Returns the exit code, -1 when a signal ended it. What it left in the background ends with it, two
+    quiet seconds later.
 
     Raises InvalidArgument with the agent's words when there is no such user, directory or program; FailedPrecondition
     when the sandbox has no room for one more process; GuestUnreachable. When this is cancelled, or `on_output` raises,
@@ -54,16 +60,20 @@ async def run_command(
         process["cwd"] = cwd
     message = {"process": process, "tag": tag, "stdin": stdin is not None}
     agent = _Agent(address, token)
-    feeder: asyncio.Task[None] | None = None
+    helpers: list[asyncio.Task[None]] = []
+    quiet = _Quiet()
     try:
         async with aclosing(stream(address, token, "process.Process/Start", message, user)) as messages:
             async for one in messages:
                 event = one.get("event")
                 if not isinstance(event, dict):
                     continue
-                if "start" in event and stdin is not None and feeder is None:
-                    feeder = spawn(agent.feed(tag, stdin.encode()), name="feed-command")
+                if isinstance(start := event.get("start"), dict) and not helpers:
+                    helpers.append(spawn(agent.end_leftovers(tag, start.get("pid"), quiet), name="watch-command"))
+                    if stdin is not None:
+                        helpers.append(spawn(agent.feed(tag, stdin.encode()), name="feed-command"))
                 if isinstance(data := event.get("data"), dict):
+                    quiet.broken()
                     _hand_over(data, on_output)
                 if isinstance(end := event.get("end"), dict):
                     return _exit_code(end)
@@ -76,7 +86,22 @@ async def run_command(
             await to_the_end(agent.kill(tag), name="kill-command")
         raise
     finally:
-        await cancel_and_wait(feeder)
+        await cancel_and_wait(*helpers)
+
+
+class _Quiet:
+    """How long nothing has been said."""
+
+    def __init__(self) -> None:
+        self.broken()
+
+    def broken(self) -> None:
+        """Something is said now."""
+        self._since = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._since
 
 
 class _Agent:
@@ -94,6 +119,34 @@ class _Agent:
             if not await self._try("process.Process/SendInput", message):
                 return
         await self._try("process.Process/CloseStdin", {"process": {"tag": tag}})
+
+    async def end_leftovers(self, tag: str, pid: object, quiet: _Quiet) -> None:
+        """Once the command itself has ended and nothing more comes, end what of its group still holds its output.
+
+        The agent tells of the end only when nobody does, so `server &` in a script would make it wait for ever.
+        """
+        if isinstance(pid, bool) or not isinstance(pid, int):
+            raise GuestUnreachable("the agent's start event names no process id")
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if quiet.seconds < QUIET_S or await self._runs(pid):
+                continue
+            with suppress(GuestUnreachable):
+                await self.kill(tag)
+
+    async def _runs(self, pid: int) -> bool:
+        """Whether there is such a process; True when the agent does not tell."""
+        try:
+            async with asyncio.timeout(KILL_S):
+                reader, writer = await dial(self._address)
+                try:
+                    query = urlencode({"path": f"/proc/{pid}/stat", "username": "root"})
+                    headers = {"x-access-token": self._token}
+                    return (await exchange(reader, writer, "GET", f"/files?{query}", headers)).status != 404
+                finally:
+                    writer.close()
+        except (TimeoutError, OSError, GuestUnreachable):
+            return True
 
     async def kill(self, tag: str) -> None:
         """End it with its process group; it may not have been started yet. Raises GuestUnreachable."""
