@@ -340,6 +340,26 @@ async def test_directories(stage: Stage, path: str, made: str | None) -> None:
         await stage.machine.make_directory("/file", "", (image,), stage.digest(), {})
 
 
+@pytest.mark.parametrize(
+    ("source", "to", "expected"),
+    [
+        ("link", "/new", {"new": "-> dir"}),
+        ("link", "/there", {"there/link": "-> dir"}),
+        ("dangling", "/d/", {"d/dangling": "-> nowhere"}),
+        ("dir/loop", "/file", {"file": "-> ../dir"}),
+        ("l*", "/d/", {"d/link": "-> dir"}),
+        # On the way, links are followed as ever.
+        ("link/x.py", "/new", {"new": "x"}),
+    ],
+)
+async def test_a_link_is_copied_as_it_is_where_that_is_wanted(
+    stage: Stage, source: str, to: str, expected: dict[str, str | None]
+) -> None:
+    await stage.upload({**FILES, "dangling": "-> nowhere"})
+    copied = await stage.copy(step(source, to=to, follow=False, owner="app"), stage.layer(IMAGE))
+    assert tree(copied) == expected
+
+
 async def test_a_key_is_of_all_that_is_read(stage: Stage) -> None:
     async def key(*sources: str, files: dict[str, str | None] | None = None, **options: object) -> str:
         await stage.upload(FILES if files is None else files)
@@ -349,6 +369,7 @@ async def test_a_key_is_of_all_that_is_read(stage: Stage) -> None:
     assert await key("dir") == first == await key("dir/", files={**FILES, "a.txt": "changed"})
     others = [
         await key("link"),
+        await key("link", follow=False),
         await key("dir", files={**FILES, "dir/x.py": "z"}),
         await key("dir", files={**FILES, "dir/new": "z"}),
         await key("dir", files={**FILES, "dir/loop": "-> elsewhere"}),

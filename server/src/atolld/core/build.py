@@ -74,7 +74,8 @@ class Copy:
     `ContextStore`), or `stage:<index>`. `inline`: file name to contents (heredocs), instead of an origin. `destination`
     as written: with a `/` at its end it is a directory; relative to the working directory. `owner`: `user[:group]`,
     None: root. `mode` None: as it was. `unpack`: archives among the sources are unpacked (ADD). `parents`: sources keep
-    their directories. `exclude`: patterns of what is left out.
+    their directories. `exclude`: patterns of what is left out. `follow` False: a source that is a link is copied as the
+    link that it is, as E2B does it, instead of what it leads to.
     """
 
     where: Where
@@ -87,6 +88,7 @@ class Copy:
     unpack: bool = False
     parents: bool = False
     exclude: tuple[str, ...] = ()
+    follow: bool = True
     force: bool = False
 
 

@@ -40,5 +40,5 @@ def remembered(directory: Path, question: str, answer: Callable[[], str]) -> str
 
 def question_of(step: Copy, whole: str) -> str:
     """What a step asks of the files that `whole` names: two that ask the same read the same."""
-    asked = [whole, step.sources, step.exclude, step.parents]
+    asked = [whole, step.sources, step.exclude, step.parents, *([] if step.follow else ["links"])]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()

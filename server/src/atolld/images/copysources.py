@@ -24,8 +24,8 @@ _FORMAT = "atoll copy 1"
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """One source. `found`: what it is, links followed. `given`: its path as it was asked for. `kept`: how many of the
-    last names of that are kept with `--parents`."""
+    """One source. `found`: what it is, links followed where the step wants that. `given`: its path as it was asked for.
+    `kept`: how many of the last names of that are kept with `--parents`."""
 
     found: Found
     given: tuple[str, ...]
@@ -120,16 +120,17 @@ class Sources:
         fixed = [name.literal for name in pattern]
         count = fixed.index(None) if None in fixed else len(fixed)
         prefix = tuple(literal for literal in fixed[:count] if literal is not None)
-        found = self.root.find("/".join(prefix))
+        whole = count == len(pattern)
+        found = self.root.find("/".join(prefix), follow=self._step.follow or not whole)
         if found is None:
             return
-        if count == len(pattern):
+        if whole:
             yield Picked(found, prefix, max(0, len(prefix) - dropped))
         elif found.is_directory:
             directory = self.root.open(found.names)
             try:
                 for path in self._walk(directory, pattern[count:], ()):
-                    leads = self.root.find("/".join(path), start=found.names)
+                    leads = self.root.find("/".join(path), follow=self._step.follow, start=found.names)
                     if leads is not None:
                         given = (*prefix, *path)
                         yield Picked(leads, given, max(0, len(given) - dropped))

@@ -166,7 +166,7 @@ def test_a_relative_destination_is_below_the_home_of_who_copies(user: str, home:
 )
 def test_owner_and_mode_of_a_copy(args: list[str], owner: str | None, mode: int | None) -> None:
     found = copy(*args)
-    assert (found.owner, found.mode, found.origin) == (owner, mode, FILES)
+    assert (found.owner, found.mode, found.origin, found.follow) == (owner, mode, FILES, False)
 
 
 def test_a_forced_step_forces_all_that_follow() -> None:

@@ -106,6 +106,7 @@ def _copy(walk: _Walk, step: BuildStep, where: Where) -> list[Step]:
             origin=step.filesHash,
             owner=_owner(walk, owner),
             mode=int(mode, 8) if mode else None,
+            follow=False,
             force=walk.force,
         )
     ]
