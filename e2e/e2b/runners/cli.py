@@ -290,7 +290,7 @@ async def create_template(_run: Run) -> None:
     sandbox_id = said("sandbox", "create", TEMPLATE, "--detach", "--timeout", "60").split()[-1]
     try:
         served = said("sandbox", "exec", sandbox_id, "curl", "-s", "localhost:8765/says.txt")
-        assert served == "hello from dockerfile\n", served
+        assert served == "hello-from-dockerfile\n", served
     finally:
         e2b("sandbox", "kill", sandbox_id)
 

@@ -11,16 +11,15 @@ import zipfile
 from pathlib import Path
 
 WHEEL = "tiny-1.0-py3-none-any.whl"
+# As far as the oldest client can read it: neither heredocs nor quotes around spaces.
 DOCKERFILE = """\
 FROM e2bdev/base
 ARG WHO=dockerfile
-ENV SAYS="hello from $WHO"
-WORKDIR /srv/docker
+ENV SAYS=hello-from-$WHO PLACE=/srv/docker
+WORKDIR $PLACE
 COPY --chown=user notes/ notes/
-RUN <<EOF
-echo "$SAYS" > says.txt
-ls notes > listed.txt
-EOF
+RUN echo $SAYS > says.txt && \\
+    ls notes > listed.txt
 """
 
 

@@ -133,7 +133,7 @@ async def start_command_is_live(run: Run) -> None:
 async def build_from_a_dockerfile(run: Run) -> None:
     await built(run, "docker", lambda run: template(run).from_dockerfile(DOCKERFILE), cpu_count=1, memory_mb=512)
     sandbox = await run.create(template=name("docker"))
-    listed = ["hello from dockerfile", "a.txt", "b.txt", "c.md", "user", "/srv/docker"]
+    listed = ["hello-from-dockerfile", "a.txt", "b.txt", "c.md", "user", "/srv/docker"]
     assert await answer(sandbox, "cat says.txt listed.txt; id -un; pwd") == listed
 
 

@@ -88,7 +88,7 @@ check(['Template.build'], 'start_command_is_live', async () => {
 check(['Template.build'], 'build_from_a_dockerfile', async () => {
   await built('docker', template().fromDockerfile(readFileSync(join(files(), 'suite.Dockerfile'), 'utf8')))
   const sandbox = await run.create({}, name('docker'))
-  equal(await answer(sandbox, 'cat says.txt listed.txt; id -un; pwd'), ['hello from dockerfile', 'a.txt', 'b.txt', 'c.md', 'user', '/srv/docker'])
+  equal(await answer(sandbox, 'cat says.txt listed.txt; id -un; pwd'), ['hello-from-dockerfile', 'a.txt', 'b.txt', 'c.md', 'user', '/srv/docker'])
 }, BUILD_LIMIT_MS)
 
 check(['Template.build'], 'a_failing_step', async () => {
