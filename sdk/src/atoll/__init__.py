@@ -13,10 +13,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from atoll._build_models import BuildInfo, BuildLog, TemplateInfo
 from atoll._config import Config
 from atoll._errors import (
     AlreadyExists,
     AtollError,
+    BuildError,
     Capacity,
     CommandFailed,
     Conflict,
@@ -39,6 +41,7 @@ from atoll._errors import (
     Unimplemented,
 )
 from atoll._events import Event, Exit, Gap, PtyOutput, Result, Stderr, Stdout
+from atoll._image import Image
 from atoll._models import FileInfo, LogEntry, Metrics, ProcessInfo, SandboxInfo, WatchEvent
 from atoll._state_models import FileDiff, PoolInfo, SnapshotInfo
 from atoll._sync.commands import Pty
@@ -104,6 +107,9 @@ __all__ = [
     "AsyncSnapshot",
     "AsyncWatch",
     "AtollError",
+    "BuildError",
+    "BuildInfo",
+    "BuildLog",
     "Capacity",
     "Checkpoints",
     "CommandFailed",
@@ -120,6 +126,7 @@ __all__ = [
     "ForkFailed",
     "Gap",
     "GuestUnreachable",
+    "Image",
     "Internal",
     "InvalidArgument",
     "LimitExceeded",
@@ -144,6 +151,7 @@ __all__ = [
     "SnapshotInfo",
     "Stderr",
     "Stdout",
+    "TemplateInfo",
     "Timeout",
     "Unauthenticated",
     "Unavailable",

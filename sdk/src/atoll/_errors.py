@@ -11,6 +11,7 @@ is for people. A command that ran and failed is not an error but a `Result`; onl
     │   └── SandboxEnded       sandbox_ended         the sandbox this object stands for is not running any more
     ├── AlreadyExists          already_exists        the name is taken
     ├── FailedPrecondition     failed_precondition   the object is not in a state that allows this
+    ├── BuildError             build_failed          a step of an image or a template failed
     ├── Conflict               conflict              somebody else changed the object first
     ├── LimitExceeded          limit_exceeded        a limit of the project, or of the SDK, is passed
     ├── Capacity               capacity              the machine has no room; nothing was made
@@ -94,6 +95,36 @@ class FailedPrecondition(AtollError):
     """The object is not in a state that allows this."""
 
     code = "failed_precondition"
+
+
+class BuildError(AtollError):
+    """A build failed: one of its steps, its base, or its end.
+
+    step: the number of the step as text, "base", "finalize", or None. command: what it was. exit_code: of its command,
+    -1 when a signal ended it, None when it was none. last_lines: the end of its output. where: `file:line` of the call
+    that asked for the step, None for a step of a Dockerfile.
+    """
+
+    code = "build_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str | None = None,
+        command: str | None = None,
+        exit_code: int | None = None,
+        last_lines: Sequence[str] = (),
+        where: str | None = None,
+        request_id: str | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, request_id=request_id, details=details)
+        self.step = step
+        self.command = command
+        self.exit_code = exit_code
+        self.last_lines = tuple(last_lines)
+        self.where = where
 
 
 class Conflict(AtollError):

@@ -66,6 +66,13 @@ class Ignore:
                     out = not takes_back
         return out
 
+    def and_not(self, other: Ignore) -> Ignore:
+        """These rules, and then those of `other`."""
+        both = Ignore()
+        both._rules = [*self._rules, *other._rules]
+        both._taken_back = [*self._taken_back, *other._taken_back]
+        return both
+
     def may_take_back_below(self, directory: str) -> bool:
         """Whether something below a directory that is left out may be taken back in: it has to be looked into."""
         parts = directory.split("/")

@@ -16,7 +16,7 @@ from atoll._errors import AtollError
 _BY_CODE: dict[str, type[AtollError]] = {
     kind.code: kind
     for kind in errors.all_error_types()
-    if kind not in (AtollError, errors.OutputLost, errors.CommandFailed, errors.ForkFailed)
+    if kind not in (AtollError, errors.OutputLost, errors.CommandFailed, errors.ForkFailed, errors.BuildError)
 }
 
 # Connect's names that differ from ours. `unauthenticated` from an agent means an unknown user of the sandbox: the

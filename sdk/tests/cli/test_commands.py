@@ -73,7 +73,7 @@ def test_templates_and_runtimes(atoll: Atoll, daemon: FakeDaemon) -> None:
     daemon.machine["/v1/templates"] = {
         "items": [{"id": "t1", "name": "base", "size_bytes": 3 * 2**20, "built_at": "x"}]
     }
-    assert "base  t1  3.0 MiB" in atoll("template", "list").out
+    assert "base  t1  private  -     3.0 MiB" in atoll("template", "list").out
     good = {"name": "gvisor", "usable": True, "version": "1", "isolation": "its own kernel", "reason": ""}
     bad = {"name": "microvm", "usable": False, "version": "", "isolation": "", "reason": "no /dev/kvm"}
     daemon.machine["/v1/runtimes"] = {"items": [good, bad]}

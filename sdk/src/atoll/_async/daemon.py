@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from atoll._async.http import AsyncCall, AsyncHttp
 from atoll._async.images import AsyncImages
+from atoll._async.templates import AsyncTemplates
 from atoll._config import Config
 from atoll._errors import Internal
 
@@ -16,13 +17,14 @@ from atoll._errors import Internal
 class AsyncDaemon:
     """One daemon. The values it returns are the daemon's JSON objects; `docs` of the native API name their fields.
 
-    `images`: those of the project, see `AsyncImages`. All methods raise ConnectionFailed when it cannot be reached and
-    Unauthenticated when the key is not accepted.
+    `images`: those of the project, see `AsyncImages`. `templates`: built ahead, see `AsyncTemplates`. All methods raise
+    ConnectionFailed when it cannot be reached and Unauthenticated when the key is not accepted.
     """
 
     def __init__(self, config: Config | None = None) -> None:
         self._http = AsyncHttp(config or Config.load())
         self.images = AsyncImages(self._http)
+        self.templates = AsyncTemplates(self._http)
 
     async def version(self) -> Mapping[str, Any]:
         """`{"version": ..., "api": "v1"}`; needs no key."""
@@ -39,10 +41,6 @@ class AsyncDaemon:
     async def runtimes(self) -> Sequence[Mapping[str, Any]]:
         """Each runtime: `name`, `usable`, `reason`, `version`, `isolation`, `missing`, `details`."""
         return _items(await self._get("/v1/runtimes"))
-
-    async def templates(self) -> Sequence[Mapping[str, Any]]:
-        """Each template: `id`, `name`, `built_at`, `size_bytes`, `cpu`, `memory_mib`, `disk_mib`."""
-        return _items(await self._get("/v1/templates"))
 
     async def keys(self) -> Sequence[Mapping[str, Any]]:
         """Each key without its secret: `id`, `name`, `prefix`, `created_at`, `last_used_at`, `revoked_at`."""

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import httpx
 
 from atoll import _aio as backend
+from atoll._async.building import AsyncBuilder, OnLog
 from atoll._async.commands import AsyncCommands, AsyncPtys
 from atoll._async.files import AsyncFiles
 from atoll._async.guest import AsyncGuest
@@ -23,6 +24,7 @@ from atoll._async.state import AsyncState
 from atoll._config import Config
 from atoll._errors import AtollError, ForkFailed, InvalidArgument, NotFound
 from atoll._events import Result
+from atoll._image import Image
 from atoll._models import LogEntry, Metrics, ProcessInfo, SandboxInfo
 from atoll._process_wire import Command
 from atoll._state_models import UNCHANGED, OnIdle, OnTimeout, Unchanged
@@ -61,6 +63,8 @@ class AsyncSandbox:
         cls,
         *,
         template: str | AsyncSnapshot = "base",
+        image: Image | None = None,
+        on_build: OnLog | None = None,
         runtime: str | None = None,
         cpu: float | None = None,
         memory_mib: int | None = None,
@@ -80,7 +84,8 @@ class AsyncSandbox:
     ) -> AsyncSandbox:
         """Make a sandbox and wait until it answers.
 
-        template: what it starts from: a template's name, or a snapshot, its name or its id. runtime: what isolates it:
+        template: what it starts from: a template's name, or a snapshot, its name or its id. image: an `Image` instead,
+        built when it is first used; on_build: told of each line of that build's log. runtime: what isolates it:
         "gvisor" or "container". cpu: cores, 0.1 to 256. memory_mib: MiB, from 64. disk_mib: MiB that it may write, from
         64. pids_max: processes and threads, from 16. Left out, these are the template's (gvisor, 1, 512, 10240 and 1024
         for most); from a snapshot they are what it was taken with.
@@ -97,9 +102,22 @@ class AsyncSandbox:
         this call is interrupted or cancelled, it waits for the daemon's answer and kills what was made.
 
         Raises InvalidArgument for a value out of range, NotFound for an unknown template or runtime, Capacity when the
-        machine has no room, LimitExceeded at a limit of the project, RuntimeUnusable when that machine cannot run it.
+        machine has no room, LimitExceeded at a limit of the project, RuntimeUnusable when that machine cannot run it,
+        BuildError when a step of the image fails.
         """
         http = AsyncHttp(config or Config.load())
+        if image is not None:
+            if template != "base":
+                raise InvalidArgument("a sandbox starts from a template or an image: give one of them")
+            bounds = {
+                "runtime": runtime,
+                "cpu": cpu,
+                "memory_mib": memory_mib,
+                "disk_mib": disk_mib,
+                "pids_max": pids_max,
+            }
+            asked_for = {name: value for name, value in bounds.items() if value is not None}
+            template = await AsyncBuilder(http, on_build).image(image, asked_for)
         body: dict[str, object] = {
             "template": template if isinstance(template, str) else template.id,
             "timeout_s": timeout_s,

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from atoll._sync.http import Call, Http
 from atoll._sync.images import Images
+from atoll._sync.templates import Templates
 from atoll._config import Config
 from atoll._errors import Internal
 
@@ -17,13 +18,14 @@ from atoll._errors import Internal
 class Daemon:
     """One daemon. The values it returns are the daemon's JSON objects; `docs` of the native API name their fields.
 
-    `images`: those of the project, see `Images`. All methods raise ConnectionFailed when it cannot be reached and
-    Unauthenticated when the key is not accepted.
+    `images`: those of the project, see `Images`. `templates`: built ahead, see `Templates`. All methods raise
+    ConnectionFailed when it cannot be reached and Unauthenticated when the key is not accepted.
     """
 
     def __init__(self, config: Config | None = None) -> None:
         self._http = Http(config or Config.load())
         self.images = Images(self._http)
+        self.templates = Templates(self._http)
 
     def version(self) -> Mapping[str, Any]:
         """`{"version": ..., "api": "v1"}`; needs no key."""
@@ -40,10 +42,6 @@ class Daemon:
     def runtimes(self) -> Sequence[Mapping[str, Any]]:
         """Each runtime: `name`, `usable`, `reason`, `version`, `isolation`, `missing`, `details`."""
         return _items(self._get("/v1/runtimes"))
-
-    def templates(self) -> Sequence[Mapping[str, Any]]:
-        """Each template: `id`, `name`, `built_at`, `size_bytes`, `cpu`, `memory_mib`, `disk_mib`."""
-        return _items(self._get("/v1/templates"))
 
     def keys(self) -> Sequence[Mapping[str, Any]]:
         """Each key without its secret: `id`, `name`, `prefix`, `created_at`, `last_used_at`, `revoked_at`."""

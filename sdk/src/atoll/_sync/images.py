@@ -16,13 +16,13 @@ import httpx
 
 from atoll import _threads as backend
 from atoll._sync.http import Call, Http
+from atoll._sync.lines import json_lines
 from atoll._sync.requests import SLOW_TIMEOUT_S, items, json_call
 from atoll._errors import ConnectionFailed, Internal, NotFound, Timeout
 from atoll._wire_errors import error_from_response
 
 # Between two steps a large layer is unpacked, and an archive is read before its first byte is sent.
 STEP_TIMEOUT_S = 1800.0
-MAX_LINE_BYTES = 4 * 1024 * 1024
 READ_BYTES = 1024 * 1024
 
 OnStep = Callable[[Mapping[str, Any]], None]
@@ -71,8 +71,7 @@ class Images:
         call = json_call("POST", "/v1/images/pull", body, is_safe=True, read_timeout_s=STEP_TIMEOUT_S)
         response = self._http.open(call)
         try:
-            for line in _lines(response):
-                step = _object(line)
+            for step in json_lines(response, "the pull"):
                 if "error" in step:
                     raise error_from_response(500, json.dumps(step).encode())
                 if "image" in step:
@@ -143,24 +142,6 @@ def image_path(name: str) -> str:
     if not name.strip("."):
         raise NotFound(f"there is no image {name!r}")
     return f"/v1/images/{quote(name, safe='')}"
-
-
-def _lines(response: httpx.Response) -> Iterator[Any]:
-    rest = b""
-    try:
-        for piece in response.iter_raw():
-            *whole, rest = (rest + piece).split(b"\n")
-            if len(rest) > MAX_LINE_BYTES:
-                raise Internal("the daemon's answer has a line without end")
-            for line in whole:
-                try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise Internal("the daemon's answer is not JSON") from error
-    except httpx.TimeoutException as error:
-        raise Timeout("the pull came to a halt; pull the image again to go on") from error
-    except httpx.TransportError as error:
-        raise ConnectionFailed(f"the connection broke; pull the image again to go on: {error}") from error
 
 
 def _save(response: httpx.Response, file: IO[bytes], on_progress: OnBytes | None) -> int:

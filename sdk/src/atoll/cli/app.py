@@ -8,7 +8,22 @@ import sys
 import click
 
 from atoll._errors import AtollError
-from atoll.cli import cp, doctor, execute, image, key, lifecycle, machine, pool, portable, run, sandbox, shell, snapshot
+from atoll.cli import (
+    cp,
+    doctor,
+    execute,
+    image,
+    key,
+    lifecycle,
+    machine,
+    pool,
+    portable,
+    run,
+    sandbox,
+    shell,
+    snapshot,
+    template,
+)
 from atoll.cli.context import FAILED, OWN_FAILURE, Interrupted, Settings
 
 EPILOG = """\b
@@ -18,6 +33,7 @@ Examples:
   atoll sandbox shell ID                   a terminal in it
   atoll sandbox pause ID                   its memory to disk, until it is used again
   atoll snapshot create ID NAME            keep it as it is; start others from it
+  atoll template build . --name app        what a Dockerfile says, to start sandboxes from
   atoll doctor                             what this machine lacks
 
 \b
@@ -48,7 +64,7 @@ for _command in (
     pool.pool,
     image.image,
     key.key,
-    machine.template,
+    template.template,
     machine.runtime,
     doctor.doctor,
 ):

@@ -1,4 +1,4 @@
-"""`atoll serve`, `template list`, `runtime list`, `version`."""
+"""`atoll serve`, `runtime list`, `version`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atoll._errors import AtollError
 from atoll._sync.daemon import Daemon
 from atoll._version import __version__
 from atoll.cli.context import Settings, json_option
-from atoll.cli.output import print_json, print_table, size
+from atoll.cli.output import print_json, print_table
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -27,26 +27,6 @@ def serve(arguments: tuple[str, ...]) -> None:
             "(Linux, root), or point ATOLL_API_URL to one that does"
         )
     os.execv(program, [program, "serve", *arguments])
-
-
-@click.group()
-def template() -> None:
-    """What sandboxes start from."""
-
-
-@template.command("list")
-@json_option
-@click.pass_obj
-def list_templates(settings: Settings, as_json: bool) -> None:
-    """Templates of the daemon."""
-    found = Daemon(settings.config()).templates()
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (item.get("name"), item.get("id"), size(item.get("size_bytes") or 0), item.get("built_at")) for item in found
-    ]
-    print_table(("NAME", "ID", "SIZE", "BUILT"), rows)
 
 
 @click.group()
