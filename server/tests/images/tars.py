@@ -51,6 +51,10 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def _plain(layer: bytes) -> bytes:
+    return gzip.decompress(layer) if layer[:2] == b"\x1f\x8b" else layer
+
+
 @dataclass
 class MadeImage:
     """An image in parts. `blobs`: config and compressed layers by digest; `manifest` as a registry serves it."""
@@ -61,13 +65,14 @@ class MadeImage:
     platform: Platform = PLATFORM
 
     def __post_init__(self) -> None:
-        plain = [gzip.decompress(one) if one[:2] == b"\x1f\x8b" else one for one in self.layers]
+        # Not where it is told: a bomb would go off here.
+        diff_ids = list(self.diff_ids) if self.diff_ids is not None else [digest(_plain(one)) for one in self.layers]
         self.config_data = json.dumps(
             {
                 "architecture": self.platform.architecture,
                 "os": self.platform.os,
                 "config": dict(self.config),
-                "rootfs": {"type": "layers", "diff_ids": list(self.diff_ids or map(digest, plain))},
+                "rootfs": {"type": "layers", "diff_ids": diff_ids},
             }
         ).encode()
         self.manifest = json.dumps(

@@ -133,7 +133,7 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("a device", tar(entry("null", tarfile.CHRTYPE)), "neither file"),
     ("too many files", archive({str(n): b"" for n in range(10_001)}), "more than 10000"),
     ("a link out", tar(link("manifest.json", "../../../etc/passwd")), "neither index.json"),
-    ("no JSON", archive({"manifest.json": b"{"}), "not a list"),
+    ("no JSON", archive({"manifest.json": b"{"}), "not JSON"),
     ("a path out", archive(docker(Layers=["../../etc/passwd", "x"])), "no file"),
     ("an absolute path", archive(docker(Layers=["/etc/passwd", "x"])), "no file"),
     ("a config out", archive(docker(Config="../../etc/passwd")), "no file"),

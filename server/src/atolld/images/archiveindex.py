@@ -25,6 +25,7 @@ from atolld.images.oci import (
     check_digest,
     choose,
     parse_manifest,
+    read_json,
 )
 from atolld.images.pull import checked_config
 from atolld.images.reference import Reference, parse_reference
@@ -190,10 +191,7 @@ def _is(name: str, wanted: Reference) -> bool:
 
 
 def _docker_images(data: bytes) -> list[dict[str, Any]]:
-    try:
-        stored = json.loads(data)
-    except (ValueError, RecursionError):
-        stored = None
+    stored = read_json(data, MAX_MANIFEST_BYTES, "archive's manifest.json")
     if not isinstance(stored, list) or not 0 < len(stored) <= _MAX_IMAGES:
         raise InvalidArgument("the archive's manifest.json is not a list of images")
     found = []

@@ -26,6 +26,7 @@ from atolld.images.registry import Body
 # This much must come in each such time: less is a registry that stalls.
 MIN_BYTES = 1 << 20
 WINDOW_S = 60.0
+STALL_S = 15.0
 TRIES = 5
 MAX_TRIES = 200
 # Is left free for everything else on the disk.
@@ -52,7 +53,8 @@ class Blobs:
         """The whole blob, verified; goes on from what an earlier try left. `on_bytes`: how many are there, at times.
 
         `source(offset)` opens it from there on. After a fault it is asked again, and given up when five tries in a row
-        bring nothing new; what came so far then stays for the next fetch.
+        bring nothing new, or each takes a quarter of a minute for less than 1 MiB; what came so far then stays for the
+        next fetch.
 
         Raises InvalidArgument when the bytes are not those of the digest, Capacity when the disk is full (in both cases
         the part is removed), Unavailable, and what `source` raises.
@@ -97,7 +99,7 @@ class Blobs:
             size = await asyncio.to_thread(_read_again, file, hasher)
             fruitless = tries = 0
             while size < wanted.size_bytes:
-                before = size
+                before, began = size, self._clock.monotonic()
                 try:
                     size, hasher = await self._go_on(file, wanted, source, on_bytes, size, hasher)
                     if size == before:
@@ -106,7 +108,8 @@ class Blobs:
                     # What was written counts, whether or not the connection broke afterwards.
                     hasher = hashlib.sha256()
                     size = await asyncio.to_thread(_read_again, file, hasher)
-                    fruitless = fruitless + 1 if size <= before else 0
+                    stalls = self._clock.monotonic() - began >= STALL_S and size - before < MIN_BYTES
+                    fruitless = fruitless + 1 if stalls or size <= before else 0
                     tries += 1
                     if fruitless >= TRIES or tries >= MAX_TRIES:
                         raise

@@ -10,8 +10,10 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from atolld.foundation.aio import to_the_end
 from atolld.foundation.clock import Clock, SystemClock
@@ -21,6 +23,9 @@ from atolld.images.imagestore import ImageStore
 from atolld.images.layers import Layer, LayerStore
 from atolld.images.locks import exclusive
 from atolld.images.unpack import RESERVE_BYTES, unpack
+
+# Of each kind of source; they share the disk and the processors with the sandboxes.
+PARALLEL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,14 @@ def chain_of(diff_ids: Sequence[str]) -> list[LayerId]:
     return found
 
 
+def naming(cache: Path) -> AbstractAsyncContextManager[None]:
+    """While it is entered, nobody else records an image, or drops a layer that one might name. For moments."""
+    (cache / "images").mkdir(mode=0o700, parents=True, exist_ok=True)
+    return exclusive(cache / "images" / "records.lock")
+
+
 class ImageLayers:
-    """Over the layers of one cache."""
+    """Over the layers of one cache. A few are unpacked at once, and nothing but that waits for it."""
 
     def __init__(self, cache: Path, clock: Clock | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
         self._cache = cache
@@ -55,6 +66,8 @@ class ImageLayers:
         self._images = ImageStore(cache)
         self._clock = clock or SystemClock()
         self._reserve_bytes = reserve_bytes
+        self._slots = asyncio.Semaphore(PARALLEL)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def find(self, id: LayerId) -> Layer | None:
         """The layer when it is there."""
@@ -71,7 +84,9 @@ class ImageLayers:
         (no `zstd` here), OSError; nothing is left then. FileNotFoundError: `blob` is gone.
         """
         self._store.directory.mkdir(parents=True, exist_ok=True)
-        async with exclusive(self._cache / "build.lock"):
+        # The same layer by one of ours at a time; by another daemon at once, the first wins.
+        turn = self._turns.setdefault(id.chain, asyncio.Lock())
+        async with turn, self._slots:
             if (layer := self.find(id)) is not None:
                 return layer, False
             stop = threading.Event()
@@ -99,7 +114,7 @@ class ImageLayers:
 
     async def drop(self, digests: Collection[str]) -> None:
         """Remove those of `digests` that no image names and nothing uses."""
-        async with exclusive(self._cache / "build.lock"):
+        async with naming(self._cache):
             await asyncio.to_thread(self._drop, digests)
 
     def _drop(self, digests: Collection[str]) -> None:

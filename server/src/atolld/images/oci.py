@@ -1,8 +1,8 @@
 """Manifests, indexes and configs of images, parsed from bytes that nobody vouches for. Pure.
 
 Docker's schema 2 and OCI's form differ in media types only, so both are read as one. Everything has a bound: the size
-of the JSON (whoever fetches it holds to `MAX_MANIFEST_BYTES` and `MAX_CONFIG_BYTES`), the number of layers, of
-manifests in an index, of variables.
+of the JSON (whoever fetches it holds to `MAX_MANIFEST_BYTES` and `MAX_CONFIG_BYTES`) and its number of values, the
+number of layers, of manifests in an index, of variables.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ MAX_LAYERS = 256
 MAX_BLOB_BYTES = 1 << 40
 _MAX_MANIFESTS = 2000
 _MAX_LIST = 4096
+# Of values in a document: each takes tens of bytes of memory, be it `{}`.
+_MAX_VALUES = 300_000
 _MAX_TEXT = 1 << 17
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -110,7 +112,7 @@ def parse_manifest(data: bytes, media_type: str = "") -> Manifest | tuple[Descri
 
     Raises InvalidArgument on anything else, with the reason.
     """
-    stored = _object(_json(data, MAX_MANIFEST_BYTES, "manifest"), "manifest")
+    stored = _object(read_json(data, MAX_MANIFEST_BYTES, "manifest"), "manifest")
     if stored.get("schemaVersion") != 2:
         raise InvalidArgument(
             "the manifest has not the schema version 2: version 1 went out of use in 2017; push the image anew"
@@ -144,7 +146,7 @@ def choose(entries: Sequence[Descriptor], wanted: Platform) -> Descriptor:
 
 def parse_config(data: bytes) -> ImageConfig:
     """A config blob. Raises InvalidArgument."""
-    stored = _object(_json(data, MAX_CONFIG_BYTES, "config"), "config")
+    stored = _object(read_json(data, MAX_CONFIG_BYTES, "config"), "config")
     rootfs = _object(stored.get("rootfs"), "rootfs")
     diff_ids = tuple(check_digest(one) for one in _list(rootfs.get("diff_ids"), "diff_ids", MAX_LAYERS))
     run = stored.get("config")
@@ -174,9 +176,12 @@ def _base(platform: Platform) -> tuple[str, str]:
     return platform.os, platform.architecture
 
 
-def _json(data: bytes, limit: int, what: str) -> object:
+def read_json(data: bytes, limit: int, what: str) -> object:
+    """A document of at most `limit` bytes, and of a bounded number of values. Raises InvalidArgument."""
     if len(data) > limit:
         raise InvalidArgument(f"the {what} has {len(data)} bytes; at most {limit} are read")
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+        raise InvalidArgument(f"the {what} has more than {_MAX_VALUES} values")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -19,10 +19,10 @@ from atolld.foundation.clock import Clock, SystemClock
 from atolld.foundation.errors import FailedPrecondition, Internal, InvalidArgument
 from atolld.foundation.ids import ProjectId
 from atolld.images.blobs import RESERVE_BYTES, Blobs
-from atolld.images.imagelayers import ImageLayers, LayerId, chain_of
+from atolld.images.imagelayers import ImageLayers, LayerId, chain_of, naming
 from atolld.images.imagestore import Image, ImageStore, Record
 from atolld.images.layers import Layer
-from atolld.images.locks import exclusive, shared
+from atolld.images.locks import shared
 from atolld.images.oci import (
     MAX_CONFIG_BYTES,
     MAX_MANIFEST_BYTES,
@@ -197,7 +197,7 @@ class Puller:
 
 async def record(cache: Path, store: ImageStore, project_id: ProjectId, new: Record) -> Image | None:
     """Write the record if all its layers are there, which nobody can remove from then on; else None."""
-    async with exclusive(cache / "build.lock"):
+    async with naming(cache):
         layers = ImageLayers(cache)
         if not all(layers.has(digest) for digest in new.layers):
             return None

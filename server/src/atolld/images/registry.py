@@ -27,7 +27,8 @@ from atolld.images.reference import DOCKER_HUB
 
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 30.0
-# A manifest or a token in all. A registry that trickles would otherwise hold us for days.
+# A manifest in all, or until a blob begins, with tokens and redirects. A registry that trickles would otherwise hold us
+# for days.
 ANSWER_TIMEOUT_S = 60.0
 MAX_REDIRECTS = 5
 MAX_TOKEN_BYTES = 256 << 10
@@ -116,7 +117,11 @@ class Registry:
         """
         url = self._base.join(f"/v2/{repository}/blobs/{digest}")
         headers = {"range": f"bytes={offset}-"} if offset else {}
-        response = await self._ask(url, repository, headers)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                response = await self._ask(url, repository, headers)
+        except TimeoutError:
+            raise self._stalls() from None
         try:
             begins = 0
             if response.status_code == 206:
@@ -136,7 +141,7 @@ class Registry:
                 response = await self._ask(url, repository, headers)
                 data = await self._read(response, limit_bytes)
         except TimeoutError:
-            raise Unavailable(f"{self._name} stalls: no answer within {ANSWER_TIMEOUT_S:g} s") from None
+            raise self._stalls() from None
         return data, response.headers.get("content-type", "").partition(";")[0].strip()
 
     async def _read(self, response: httpx.Response, limit_bytes: int) -> bytes:
@@ -276,6 +281,9 @@ class Registry:
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise Unavailable(f"{realm.host} answers with something that is no token")
         return f"Bearer {token}"
+
+    def _stalls(self) -> Unavailable:
+        return Unavailable(f"{self._name} stalls: no answer within {ANSWER_TIMEOUT_S:g} s")
 
     def _refused(self, response: httpx.Response, repository: str) -> Exception:
         status = response.status_code

@@ -260,7 +260,7 @@ def check_room(directory: int, reserve_bytes: int) -> None:
     """Raises Capacity when less than the reserve is free, in bytes or files, on the file system of `directory`."""
     space = os.statvfs(directory)
     # Some file systems have no fixed number of files and say 0.
-    few_files = space.f_files and space.f_favail < RESERVE_FILES
+    few_files = space.f_files and space.f_favail < max(RESERVE_FILES, space.f_files // 50)
     if space.f_bavail * space.f_frsize < reserve_bytes or few_files:
         raise Capacity("a layer does not fit: the disk would become full; 'atoll image prune' frees what nobody uses")
 
