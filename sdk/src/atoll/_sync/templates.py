@@ -21,8 +21,8 @@ from atoll._image import Image, Origin
 class Templates:
     """The project's templates, and the machine's own.
 
-    A template has a name (`a-z 0-9 . _ -`), and each build of it is a version. `name` means the newest version that is
-    ready, `name:tag` the one that the tag points to, `name:<id of a build>` that one.
+    A template has a name (`a-z 0-9 . _ -`), and each build of it is a version. `name:tag` means the one that the tag
+    points to, `name` the one of the tag `default`, which builds without tags get, and `name:<id of a build>` that one.
     """
 
     def __init__(self, http: Http) -> None:
@@ -51,8 +51,8 @@ class Templates:
     ) -> BuildInfo:
         """Build a new version of the template `name`, which is made when it is new; returns it, ready.
 
-        source: an `Image`, the path of a Dockerfile, or of a directory with one. tags: point to it once it is ready.
-        runtime, cpu (cores), memory_mib, disk_mib, pids_max: of its steps and of sandboxes that ask for none.
+        source: an `Image`, the path of a Dockerfile, or of a directory with one. tags: point to it once it is ready;
+        none: `default`. runtime, cpu (cores), memory_mib, disk_mib, pids_max: of its steps and of sandboxes that ask for none.
         start_command: started at the end and running in every sandbox; its memory is saved once ready_command ends
         with 0. public: every project may start from it; None leaves it. force: nothing from the cache. wait False:
         return while it builds. on_log, on_upload: told of lines, and of bytes sent and to send. secrets: for `RUN
@@ -101,7 +101,7 @@ class Templates:
         return tags_from_json(items(found))
 
     def tag(self, name: str, *tags: str, build: str | None = None) -> None:
-        """Let tags point to a version, wherever they were. build: an id or a tag; None: the newest. Raises NotFound."""
+        """Let tags point to a version, wherever they were. build: an id or a tag; None: `default`. Raises NotFound."""
         body = {"tags": [*tags], **_given(build=build)}
         self._http.json(json_call("POST", template_path(name, "/tags"), body, is_safe=True))
 

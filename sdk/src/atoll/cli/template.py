@@ -27,7 +27,7 @@ Examples:
   atoll template build . --name app --tag stable --start 'python -m app' --ready 'curl -fs localhost:8000'
   atoll template tag app:stable production
 
-A TEMPLATE is `name`, which is its newest version, `name:tag`, or `name:<id of a build>`.
+A TEMPLATE is `name:tag`, `name` (its tag `default`, which builds without --tag get), or `name:<id of a build>`.
 """
 
 BUILD_EPILOG = """\b
@@ -53,7 +53,9 @@ def template() -> None:
 @click.argument("path", required=False, type=click.Path(exists=True))
 @click.option("--file", "-f", "file", type=click.Path(exists=True, dir_okay=False), help="The Dockerfile.")
 @click.option("--name", "-n", required=True, help="Of the template; made when it is new.")
-@click.option("--tag", "-t", "tags", multiple=True, help="Points to this version once it is ready; repeatable.")
+@click.option(
+    "--tag", "-t", "tags", multiple=True, help="Points to it once it is ready; repeatable  [default: default]"
+)
 @click.option("--target", help="The stage that comes out  [default: the last]")
 @click.option("--arg", "args", multiple=True, metavar="NAME=VALUE", help="For an ARG; repeatable. No secret.")
 @click.option(
