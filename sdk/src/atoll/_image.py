@@ -68,8 +68,9 @@ class Prepared:
 class Image:
     """What a sandbox contains. Begun with `debian`, `base`, `template`, `registry` or `dockerfile`.
 
-    Steps run as root in `/` until `user` and `workdir` say otherwise (over an image of a registry: as it says), one after
-    the other, each over the files of those before it, and are kept as layers until one of them changes. `copy` looks at the files when it is built, not when it is called.
+    Steps run as root in `/` until `user` and `workdir` say otherwise (over an image of a registry: as it says), one
+    after the other, each over the files of those before it, and are kept as layers until one of them changes. `copy`
+    looks at the files when it is built, not when it is called.
     """
 
     _base: Mapping[str, object] | _Dockerfile

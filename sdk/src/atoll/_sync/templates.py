@@ -52,11 +52,11 @@ class Templates:
         """Build a new version of the template `name`, which is made when it is new; returns it, ready.
 
         source: an `Image`, the path of a Dockerfile, or of a directory with one. tags: point to it once it is ready;
-        none: `default`. runtime, cpu (cores), memory_mib, disk_mib, pids_max: of its steps and of sandboxes that ask for none.
-        start_command: started at the end and running in every sandbox; its memory is saved once ready_command ends
-        with 0. public: every project may start from it; None leaves it. force: nothing from the cache. wait False:
-        return while it builds. on_log, on_upload: told of lines, and of bytes sent and to send. secrets: for `RUN
-        --mount=type=secret`. login: name and password for the registry of its base images.
+        none: `default`. runtime, cpu (cores), memory_mib, disk_mib, pids_max: of its steps and of sandboxes that ask
+        for none. start_command: started at the end and running in every sandbox; its memory is saved once
+        ready_command ends with 0. public: every project may start from it; None leaves it. force: nothing from the
+        cache. wait False: return while it builds. on_log, on_upload: told of lines, and of bytes sent and to send.
+        secrets: for `RUN --mount=type=secret`. login: name and password for the registry of its base images.
 
         Interrupted while it waits, it cancels the build. Raises BuildError when a step fails, InvalidArgument, OSError.
         """
