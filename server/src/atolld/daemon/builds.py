@@ -25,6 +25,8 @@ from atolld.control.templatetags import TemplateTags
 from atolld.daemon.nodes import BuiltNode
 from atolld.daemon.settings import Settings
 from atolld.foundation.clock import Clock
+from atolld.images.interpreter import NAME as INTERPRETER
+from atolld.images.interpreter import InterpreterRecipe
 from atolld.images.stepcache import StepCache
 from atolld.node.interface import Node
 from atolld.storage.buildlogs import BuildLogs
@@ -96,4 +98,11 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
     records.on_deleted = ground.sandboxes.garbage.wake
     records.on_cancelled = builds.give_up
     tags = TemplateTags(ground.records, records, clock)
-    return BuildParts(builds, Definitions(rows, work, clock), sandboxes, records, tags, Builtins(builds, {}))
+    return BuildParts(
+        builds,
+        Definitions(rows, work, clock),
+        sandboxes,
+        records,
+        tags,
+        Builtins(builds, {INTERPRETER: InterpreterRecipe()}),
+    )

@@ -1,0 +1,62 @@
+"""Starts IPython's kernel with what results of the interpreter need, in the sandbox's own Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# Loaded ahead, so that the first plot does not wait for them; code that does not import them sees nothing of it.
+AHEAD = ("numpy", "pandas", "matplotlib.pyplot", "e2b_charts")
+
+
+def main() -> None:
+    """As `python -m ipykernel_launcher` does."""
+    import atoll_display
+    import atoll_envs
+    from ipykernel.kernelapp import IPKernelApp
+
+    # What code imports is looked for where it runs, not here.
+    sys.path[:] = ["" if path == HERE else path for path in sys.path]
+    app = IPKernelApp.instance()
+    app.initialize()
+    atoll_envs.setup()
+    atoll_display.setup(app.shell)
+    if os.environ.pop("ATOLL_KERNEL_AHEAD", "") == "1":
+        _import_ahead()
+    app.start()
+
+
+def _import_ahead() -> None:
+    import importlib
+
+    for name in AHEAD:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            # The sandbox's owner may have changed or removed it: code that imports it is told why.
+            continue
+    try:
+        _draw_ahead()
+    except Exception:
+        return
+
+
+def _draw_ahead() -> None:
+    """Draw a picture into nothing: what the first one loads is loaded then."""
+    import io
+
+    from atoll_display import chart_of
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    figure.subplots().plot([1, 2], label="ahead")
+    figure.savefig(io.BytesIO(), format="png")
+    chart_of(figure)
+
+
+if __name__ == "__main__":
+    main()
