@@ -28,6 +28,7 @@ from atolld.node.mechanisms import Mechanisms
 
 T = TypeVar("T")
 _FULL_BYTES = 16 * MIB
+_FREEING_LOOKS, _FREEING_PAUSE_S = 5, 0.05
 
 
 class LinuxSaves:
@@ -53,8 +54,13 @@ class LinuxSaves:
 
     async def begin_save(self, save_id: SnapshotId) -> Path:
         """See `Machine.begin_save`."""
-        free, reserve = self._host.store.free_bytes(), self._host.disk_reserve_bytes
-        if free < reserve:
+        reserve = self._host.disk_reserve_bytes
+        for _ in range(_FREEING_LOOKS):
+            if (free := self._host.store.free_bytes()) >= reserve:
+                break
+            # XFS frees what was deleted a moment later, and when it is asked.
+            await asyncio.sleep(_FREEING_PAUSE_S)
+        else:
             raise Capacity(
                 f"save {save_id} cannot be written: {format_bytes(free)} of disk are free; {format_bytes(reserve)} are "
                 "kept in reserve"
