@@ -11,6 +11,7 @@ from e2e.e2b.runners import (  # noqa: F401 - importing them registers their che
     asynchronous,
     commands,
     errors,
+    examples,
     files,
     gits,
     later,
