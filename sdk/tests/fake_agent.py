@@ -14,6 +14,8 @@ class AgentRoutes(Wire):
     def _agent(self, path: str) -> None:
         if path == "files":
             self._files()
+        elif path == "envs":
+            self._json({"OWN": "1"})
         elif path == "process.Process/Start":
             self._start(unframe(self.seen.body))
         elif path == "process.Process/Connect":

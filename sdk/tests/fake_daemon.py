@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sdk.tests.fake_agent import AgentRoutes
+from sdk.tests.fake_interpreter import CodeScript, InterpreterRoutes
 from sdk.tests.fake_state import StateRoutes
 from sdk.tests.fake_wire import Dropped, FakeProcess, Script, Seen
 
@@ -25,6 +26,7 @@ class FakeDaemon:
     `machine` maps a path to the JSON that it answers with.
     `fork_faults`: errors that the next fork's siblings meet. `diffs`: what all pairs of snapshots differ in.
     `archive`: what every export gives, cut off with `cut_archive`; `imported`: names and bodies of imports.
+    `code` maps code to what the interpreter does with it; `gave_up` is set once a client left in the middle.
     `answers` maps "METHOD /path" to a list of (status, headers, body) that are given first, one for each request.
     """
 
@@ -55,6 +57,9 @@ class FakeDaemon:
         self.typed = threading.Event()
         self.resized = threading.Event()
         self.machine: dict[str, Any] = {}
+        self.code: dict[str, CodeScript] = {}
+        self.contexts: dict[str, dict[str, str]] = {}
+        self.gave_up = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.daemon_ref = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -100,7 +105,7 @@ class _Server(ThreadingHTTPServer):
         return
 
 
-class _Handler(AgentRoutes, StateRoutes):
+class _Handler(AgentRoutes, InterpreterRoutes, StateRoutes):
     server: _Server
 
     def setup(self) -> None:
@@ -148,6 +153,8 @@ class _Handler(AgentRoutes, StateRoutes):
                 self._refuse(404, "not_found", f"there is no sandbox {id}")
             elif rest.startswith("agent/"):
                 self._agent(rest.removeprefix("agent/"))
+            elif rest.startswith("ports/49999/"):
+                self._interpreter(rest.removeprefix("ports/49999"))
             elif rest.startswith("ports/"):
                 self._answer(418, rest.encode())
             elif not self._state(id, rest):

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from atoll._build_models import BuildInfo, BuildLog, TemplateInfo
+from atoll._code_models import CodeContext, CodeError, CodeResult, Execution, Logs
 from atoll._config import Config
 from atoll._errors import (
     AlreadyExists,
@@ -44,6 +45,7 @@ from atoll._events import Event, Exit, Gap, PtyOutput, Result, Stderr, Stdout
 from atoll._image import Image
 from atoll._models import FileInfo, LogEntry, Metrics, ProcessInfo, SandboxInfo, WatchEvent
 from atoll._state_models import FileDiff, PoolInfo, SnapshotInfo
+from atoll._sync.code import Code
 from atoll._sync.commands import Pty
 from atoll._sync.daemon import Daemon
 from atoll._sync.files import Files
@@ -55,6 +57,7 @@ from atoll._sync.watch import Watch
 from atoll._version import __version__
 
 if TYPE_CHECKING:
+    from atoll._async.code import AsyncCode
     from atoll._async.commands import AsyncPty
     from atoll._async.daemon import AsyncDaemon
     from atoll._async.files import AsyncFiles
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
 # for nothing: it is loaded when one of its names is first asked for.
 _LAZY = {
     "AsyncCheckpoints": "atoll._async.snapshots",
+    "AsyncCode": "atoll._async.code",
     "AsyncPty": "atoll._async.commands",
     "AsyncDaemon": "atoll._async.daemon",
     "AsyncFiles": "atoll._async.files",
@@ -98,6 +102,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "AlreadyExists",
     "AsyncCheckpoints",
+    "AsyncCode",
     "AsyncDaemon",
     "AsyncFiles",
     "AsyncPool",
@@ -112,12 +117,17 @@ __all__ = [
     "BuildLog",
     "Capacity",
     "Checkpoints",
+    "Code",
+    "CodeContext",
+    "CodeError",
+    "CodeResult",
     "CommandFailed",
     "Config",
     "Conflict",
     "ConnectionFailed",
     "Daemon",
     "Event",
+    "Execution",
     "Exit",
     "FailedPrecondition",
     "FileDiff",
@@ -131,6 +141,7 @@ __all__ = [
     "InvalidArgument",
     "LimitExceeded",
     "LogEntry",
+    "Logs",
     "Metrics",
     "NoSpace",
     "NotFound",

@@ -86,6 +86,39 @@ class Job(Generic[T]):
         await asyncio.gather(self._task, return_exceptions=True)
 
 
+class Deadline:
+    """A block that may take `seconds`, or any time with None; past that it is ended, and raises TimeoutError."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired = False
+
+    async def __aenter__(self) -> Deadline:
+        task = asyncio.current_task()
+        if self._seconds is not None and task is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire, task)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._expired or kind is not asyncio.CancelledError:
+            return
+        task = asyncio.current_task()
+        # From Python 3.11 on, a task counts who cancels it: somebody else may have done so, too.
+        uncancel = getattr(task, "uncancel", None)
+        if uncancel is None or uncancel() == 0:
+            raise TimeoutError
+
+    def watch(self, response: httpx.Response) -> None:
+        """What the block reads from now on; here it needs no help to end."""
+
+    def _expire(self, task: asyncio.Task[object]) -> None:
+        self._expired = True
+        task.cancel()
+
+
 async def gather(jobs: Iterable[Job[T]]) -> list[T]:
     """The results of all. The first error is raised once all have ended, so that none runs on unseen."""
     outcomes = await asyncio.gather(*[job._task for job in jobs], return_exceptions=True)

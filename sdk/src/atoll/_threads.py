@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -107,6 +108,59 @@ class Job(Generic[T]):
 
     def abandon(self) -> None:
         """Let it end by itself; what it raises is of no interest. A thread cannot be stopped from outside."""
+
+
+class Deadline:
+    """A block that may take `seconds`, or any time with None; past that it is ended, and raises TimeoutError.
+
+    A thread cannot be stopped from outside, but what it reads can: the block ends once that is `watch`ed.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._timer = None if seconds is None else threading.Timer(seconds, self._expire)
+        self._lock = threading.Lock()
+        self._response: httpx.Response | None = None
+        self._expired = False
+
+    def __enter__(self) -> Deadline:
+        if self._timer is not None:
+            self._timer.name, self._timer.daemon = "atoll-deadline", True
+            self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        with self._lock:
+            # The connection may serve others from now on.
+            self._response = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._expired and kind is not None and issubclass(kind, Exception):
+            raise TimeoutError
+
+    def watch(self, response: httpx.Response) -> None:
+        """What the block reads from now on."""
+        with self._lock:
+            self._response = response
+            if self._expired:
+                _cut(response)
+
+    def _expire(self) -> None:
+        with self._lock:
+            self._expired = True
+            if self._response is not None:
+                _cut(self._response)
+
+
+def _cut(response: httpx.Response) -> None:
+    stream = response.extensions.get("network_stream")
+    connection = None if stream is None else stream.get_extra_info("socket")
+    if isinstance(connection, socket.socket):
+        try:
+            # Of the plain socket also under TLS: whoever reads sees the end at once.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        except OSError:
+            # Closed already: there is nothing left to wake.
+            return
 
 
 def gather(jobs: Iterable[Job[T]]) -> list[T]:

@@ -60,7 +60,7 @@ def error_from_response(status: int, body: bytes, request_id: str | None = None)
     inner = parsed.get("error")
     if isinstance(inner, dict):
         return _from_daemon(status, inner, request_id)
-    message = _text(parsed.get("message")) or _text(parsed.get("detail")) or f"the answer was HTTP {status}"
+    message = _text(parsed.get("message")) or _text(parsed.get("detail")) or _plain(status, body)
     code = parsed.get("code")
     if isinstance(code, str) and code in _BY_CONNECT_CODE:
         return _kind_of_connect(code, message)(message, request_id=request_id)
@@ -139,6 +139,13 @@ def _parse_object(body: bytes) -> Mapping[str, object]:
     except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
+
+
+def _plain(status: int, body: bytes) -> str:
+    text = body[:MAX_MESSAGE_CHARS].decode(errors="replace").strip()
+    # What a program in the sandbox, or a proxy, says; a page or a piece of JSON is no sentence.
+    is_sentence = text.isprintable() and not text.startswith(("<", "{", "["))
+    return f"the answer was HTTP {status}: {text}" if text and is_sentence else f"the answer was HTTP {status}"
 
 
 def _text(value: object) -> str:

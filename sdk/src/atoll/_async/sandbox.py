@@ -11,6 +11,7 @@ import httpx
 
 from atoll import _aio as backend
 from atoll._async.building import AsyncBuilder, OnLog
+from atoll._async.code import AsyncCode
 from atoll._async.commands import AsyncCommands, AsyncPtys
 from atoll._async.files import AsyncFiles
 from atoll._async.guest import AsyncGuest
@@ -39,8 +40,8 @@ class AsyncSandbox:
     the sandbox has ended, ConnectionFailed when the daemon cannot be reached, Unauthenticated when the
     key is not accepted.
 
-    id: the sandbox's id. files: its file system. pty: its terminals. created: its state when this object was made;
-    `info` asks for the state now.
+    id: the sandbox's id. files: its file system. pty: its terminals. code: its code interpreter. created: its state
+    when this object was made; `info` asks for the state now.
 
     resume: `sandbox.resume()` brings this one back from a pause or out of a freeze, and tells whether it had to;
     `Sandbox.resume(id)` does it to the one with that id and returns it.
@@ -57,6 +58,7 @@ class AsyncSandbox:
         self._state = AsyncState(self._guest)
         self.files = AsyncFiles(self._guest)
         self.pty = AsyncPtys(self._guest)
+        self.code = AsyncCode(self._guest)
 
     @classmethod
     async def create(  # noqa: PLR0913 - keyword-only: plain facts about one sandbox read best in one call

@@ -12,6 +12,7 @@ import httpx
 
 from atoll import _threads as backend
 from atoll._sync.building import Builder, OnLog
+from atoll._sync.code import Code
 from atoll._sync.commands import Commands, Ptys
 from atoll._sync.files import Files
 from atoll._sync.guest import Guest
@@ -40,8 +41,8 @@ class Sandbox:
     the sandbox has ended, ConnectionFailed when the daemon cannot be reached, Unauthenticated when the
     key is not accepted.
 
-    id: the sandbox's id. files: its file system. pty: its terminals. created: its state when this object was made;
-    `info` asks for the state now.
+    id: the sandbox's id. files: its file system. pty: its terminals. code: its code interpreter. created: its state
+    when this object was made; `info` asks for the state now.
 
     resume: `sandbox.resume()` brings this one back from a pause or out of a freeze, and tells whether it had to;
     `Sandbox.resume(id)` does it to the one with that id and returns it.
@@ -58,6 +59,7 @@ class Sandbox:
         self._state = State(self._guest)
         self.files = Files(self._guest)
         self.pty = Ptys(self._guest)
+        self.code = Code(self._guest)
 
     @classmethod
     def create(  # noqa: PLR0913 - keyword-only: plain facts about one sandbox read best in one call
