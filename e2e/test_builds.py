@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -312,6 +313,23 @@ def test_a_template_with_its_process_running(served: Served, project: Path) -> N
     assert built.saved
     with Sandbox.create(template="live", config=served.config) as sandbox:
         assert sandbox.run("curl -fs localhost:8000").stdout == "up\n"
+
+
+@pytest.mark.real
+def test_interrupting_the_command_line_cancels_the_build(served: Served, project: Path) -> None:
+    (project / "Dockerfile").write_text("FROM template://base\nRUN echo begun; sleep 600\n")
+    before = served.settle()
+    command = [sys.executable, "-m", "atoll", "template", "build", str(project), "--name", "interrupted"]
+    with subprocess.Popen(command, env=served.client_environment, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line == "begun\n":
+                break
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+    (ended,) = Daemon(served.config).templates.versions("interrupted")
+    assert ended.state == "failed" and ended.failure is not None and "cancelled" in ended.failure.message
+    assert served.settle().counts() == before.counts()
 
 
 @pytest.mark.real

@@ -84,7 +84,11 @@ class Stages:
                 raise at_step(error, BASE, stage.where.text) from error
             progress = begin(stage.base.kind, base)
         try:
-            steps, config = stage.bound(progress.envs, progress.config)
+            if stage.binding is None:
+                steps, config = stage.bound(progress.envs, progress.config)
+            else:
+                # Somebody's text of a megabyte is not read in the loop that serves everybody.
+                steps, config = await asyncio.to_thread(stage.bound, progress.envs, progress.config)
         except AtollError as error:
             raise at_step(error, BASE, stage.where.text) from error
         progress = replace(progress, config=config)
