@@ -111,7 +111,7 @@ def pinned(served: Served) -> set[str]:
 
 def saves(served: Served) -> int:
     """How many saves are on disk."""
-    return len(list((served.state_dir / "saves").glob("s*")))
+    return len(list((served.state_dir / "layers" / ".saves").glob("s*")))
 
 
 def kill(*sandboxes: Sandbox) -> None:
@@ -219,7 +219,8 @@ def test_deleted_while_it_is_used(served: Served) -> None:
     kill(paused, again)
     assert version in pinned(served)
     kept.delete()
-    until(lambda: version not in pinned(served) and saves(served) == before - 1)
+    until(lambda: version not in pinned(served))
+    until(lambda: saves(served) == before - 1)
     # Its name is free.
     assert build(served, "goes", live=False) != version
 
