@@ -20,6 +20,7 @@ from atoll import Config, Sandbox
 from e2e import census
 
 START_TIMEOUT_S = 90
+CACHE = Path(os.environ.get("ATOLL_CACHE_DIR", "/var/cache/atoll"))
 
 
 def free_port() -> int:

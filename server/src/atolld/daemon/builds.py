@@ -77,7 +77,7 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
         telemetry=telemetry,
     )
     rows = TemplateBuilds(ground.records, machine, clock, saves.memory)
-    sandboxes = StepSandboxes(node, AgentGuest(), ground.built.lender, clock)
+    sandboxes = StepSandboxes(node, AgentGuest(), ground.built.lender, clock, telemetry)
     steps = Steps(machine, sandboxes, StepCache(ground.settings.cache_dir), clock.now)
     work = BuildWork(
         records=rows,

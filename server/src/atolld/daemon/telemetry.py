@@ -29,6 +29,7 @@ _COUNTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sandbox_idle_failures": ("Idle sandboxes that could not be frozen or paused", ("runtime",)),
     "snapshots": ("Snapshots and saves of forks: ok or failed", ("runtime", "outcome")),
     "builds": ("Builds of templates by outcome: ok, cancelled or the error's code", ("runtime", "outcome")),
+    "build_sandboxes": ("Sandboxes that steps of builds ran in", ("runtime",)),
     "pool_claims": ("Creates that a warm pool could serve: hit, or miss when it was empty", ("outcome",)),
     "usage_sample_failures": ("Samples of usage that could not be taken", ()),
 }

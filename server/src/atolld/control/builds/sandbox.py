@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from atolld.control.builds.lent import Lender, Lent, Nothing
+from atolld.control.telemetry import Telemetry
 from atolld.core.build import BuildSpec
 from atolld.core.network import NetworkPolicy
 from atolld.foundation.aio import spawn
@@ -120,11 +121,12 @@ class StepSandbox:
 class StepSandboxes:
     """Makes them. `lender` gives what the host lends to builds."""
 
-    def __init__(self, node: Node, guest: Guest, lender: Lender, clock: Clock) -> None:
+    def __init__(self, node: Node, guest: Guest, lender: Lender, clock: Clock, telemetry: Telemetry) -> None:
         self._node = node
         self._guest = guest
         self._lender = lender
         self._clock = clock
+        self._telemetry = telemetry
         self._deaths: dict[SandboxId, Death | None] = {}
 
     def lost(self, death: Death) -> bool:
@@ -169,6 +171,7 @@ class StepSandboxes:
             workdir=workdir,
         )
         self._deaths[id] = None
+        self._telemetry.count("build_sandboxes", {"runtime": spec.runtime})
         try:
             launched = await self._launch(what)
             one = StepSandbox(id, token, launched, self._guest, self._node, lent, self._deaths.get)
