@@ -202,6 +202,8 @@ def test_an_image_that_is_in_use_keeps_its_layers(served: Served, pushed: str) -
     images = Daemon(served.config).images
     layers = Path(served.settings["ATOLL_CACHE_DIR"]) / "layers"
     own = set(pull(served.config, pushed)["layers"])
+    # The machine's own cache may hold what was built a moment ago, which stays for an hour.
+    others = set(os.listdir(layers)) - own
     with Sandbox.create(template=pushed, runtime="gvisor", timeout_s=300, config=served.config) as sandbox:
         assert images.delete(pushed)
         with pytest.raises(NotFound):
@@ -214,4 +216,4 @@ def test_an_image_that_is_in_use_keeps_its_layers(served: Served, pushed: str) -
     while own & set(os.listdir(layers)) and time.monotonic() < deadline:
         images.prune()
     assert not own & set(os.listdir(layers))
-    assert len(os.listdir(layers)) == 1
+    assert set(os.listdir(layers)) <= others
