@@ -1,4 +1,4 @@
-"""Whether requirements/*.txt are what scripts/lock.sh would write, as far as that can be told without a network.
+"""Whether requirements/*.txt and interpreter/requirements/*.txt are what scripts/lock.sh would write, as far as that can be told without a network.
 
 Every dependency that a pyproject.toml pins must be locked with that version and with hashes, and no lock file may name
 a place to download from. Exit status 0, or 1 with a line for each fault.
@@ -44,13 +44,20 @@ def faults(lock: Path, wanted: list[str]) -> list[str]:
 def main() -> int:
     projects = [
         tomllib.loads((ROOT / name / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        for name in ("server", "sdk")
+        for name in ("server", "sdk", "interpreter")
     ]
     build = (ROOT / "requirements/build.in").read_text(encoding="utf-8").splitlines()
-    runtime = build + [line for project in projects for line in project.get("dependencies", [])]
+    *installed, interpreter = [project.get("dependencies", []) for project in projects]
+    runtime = build + [line for lines in installed for line in lines]
+    kernels = (ROOT / "interpreter/requirements/kernels.in").read_text(encoding="utf-8").splitlines()
     extras = [project.get("optional-dependencies", {}) for project in projects]
     dev = [line for extra in extras for name in ("dev", "archive") for line in extra.get(name, [])]
-    found = faults(ROOT / "requirements/runtime.txt", runtime) + faults(ROOT / "requirements/dev.txt", runtime + dev)
+    found = [
+        *faults(ROOT / "requirements/runtime.txt", runtime),
+        *faults(ROOT / "requirements/dev.txt", runtime + interpreter + dev),
+        *faults(ROOT / "interpreter/requirements/server.txt", interpreter),
+        *faults(ROOT / "interpreter/requirements/kernels.txt", kernels),
+    ]
     for fault in found:
         print(fault, file=sys.stderr)
     return 1 if found else 0

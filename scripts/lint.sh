@@ -8,6 +8,7 @@ try 'ruff check' .venv/bin/ruff check .
 try 'ruff format' .venv/bin/ruff format --check --quiet .
 try 'mypy --strict (server)' .venv/bin/mypy --no-error-summary server/src server/tests
 try 'mypy --strict (sdk)' .venv/bin/mypy --no-error-summary sdk/src sdk/tests
+try 'mypy --strict (interpreter)' .venv/bin/mypy --no-error-summary interpreter/src interpreter/kernels interpreter/tests
 try 'mypy --strict (the rest)' .venv/bin/mypy --no-error-summary examples scripts bench e2e
 try 'import-linter' .venv/bin/lint-imports --no-cache
 try 'lock files' .venv/bin/python scripts/check_lock.py

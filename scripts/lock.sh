@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Locks the Python dependencies: writes requirements/runtime.txt and requirements/dev.txt, every file with its hashes.
+# Locks the Python dependencies: writes requirements/runtime.txt and requirements/dev.txt, and for the code interpreter's
+# template interpreter/requirements/server.txt and kernels.txt; every file with its hashes.
 #
 #   scripts/lock.sh [--upgrade]
 #
@@ -14,17 +15,21 @@ compile() { # output, further arguments...
     local output=$1
     shift
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-        --custom-compile-command 'scripts/lock.sh' --output-file "requirements/$output" \
-        server/pyproject.toml sdk/pyproject.toml requirements/build.in "$@"
-    if grep -nE '^(--|-f|-i)|https?://' "requirements/$output"; then
-        echo "lock: requirements/$output names a place to download from" >&2
+        --custom-compile-command 'scripts/lock.sh' --output-file "$output" "$@"
+    if grep -nE '^(--|-f|-i)|https?://' "$output"; then
+        echo "lock: $output names a place to download from" >&2
         exit 1
     fi
-    echo "lock: requirements/$output: $(grep -c '==' "requirements/$output") packages"
+    echo "lock: $output: $(grep -c '==' "$output") packages"
 }
 
 upgrade=()
 if [[ ${1:-} == --upgrade ]]; then upgrade=(--upgrade); fi
-compile runtime.txt "${upgrade[@]}"
-# Constrained by the first, so that tests run against what users get.
-compile dev.txt "${upgrade[@]}" --extra dev --extra postgres --extra archive --constraint requirements/runtime.txt
+ours=(server/pyproject.toml sdk/pyproject.toml requirements/build.in)
+compile requirements/runtime.txt "${ours[@]}" "${upgrade[@]}"
+compile interpreter/requirements/server.txt interpreter/pyproject.toml "${upgrade[@]}"
+compile interpreter/requirements/kernels.txt interpreter/requirements/kernels.in "${upgrade[@]}"
+# Constrained by the others, so that tests run against what users get.
+compile requirements/dev.txt "${ours[@]}" interpreter/pyproject.toml "${upgrade[@]}" \
+    --extra dev --extra postgres --extra archive \
+    --constraint requirements/runtime.txt --constraint interpreter/requirements/server.txt

@@ -32,6 +32,7 @@ class _ChartFormatter(BaseFormatter):
 
 def setup(shell: InteractiveShell) -> None:
     """Add the formatters to a kernel's shell."""
+    assert shell.display_formatter is not None
     formatters = shell.display_formatter.formatters
     data = _DataFormatter(parent=shell.display_formatter)
     data.for_type_by_name("pandas.core.frame", "DataFrame", data_of)

@@ -13,15 +13,17 @@ AHEAD = ("numpy", "pandas", "matplotlib.pyplot", "e2b_charts")
 
 def main() -> None:
     """As `python -m ipykernel_launcher` does."""
+    from ipykernel.kernelapp import IPKernelApp
+
     import atoll_display
     import atoll_envs
-    from ipykernel.kernelapp import IPKernelApp
 
     # What code imports is looked for where it runs, not here.
     sys.path[:] = ["" if path == HERE else path for path in sys.path]
     app = IPKernelApp.instance()
     app.initialize()
     atoll_envs.setup()
+    assert app.shell is not None
     atoll_display.setup(app.shell)
     if os.environ.pop("ATOLL_KERNEL_AHEAD", "") == "1":
         _import_ahead()
@@ -47,9 +49,10 @@ def _draw_ahead() -> None:
     """Draw a picture into nothing: what the first one loads is loaded then."""
     import io
 
-    from atoll_display import chart_of
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from atoll_display import chart_of
 
     figure = Figure()
     FigureCanvasAgg(figure)

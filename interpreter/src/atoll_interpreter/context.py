@@ -22,6 +22,8 @@ INTERRUPT_EVERY_S = 1.0
 INTERRUPTS = 10
 # Kernels send the reply before or shortly after they say that they are idle.
 _REPLY_WAIT_S = 2.0
+ABORTED_TRIES = 3
+ABORTED_PAUSE_S = 0.1
 
 
 class _Run:
@@ -32,6 +34,7 @@ class _Run:
         self.idle = asyncio.Event()
         self.replied = asyncio.Event()
         self.failed = False
+        self.aborted = False
         self.lost: outputs.Output | None = None
 
     def put(self, output: outputs.Output) -> None:
@@ -41,6 +44,12 @@ class _Run:
             self.failed = True
         if self.outbox is not None:
             self.outbox.put(output)
+
+    def again(self) -> None:
+        """It is asked for once more."""
+        self.aborted = False
+        self.idle.clear()
+        self.replied.clear()
 
     def lose(self, error: outputs.Output) -> None:
         self.lost = error
@@ -142,8 +151,17 @@ class Context:
         watching = spawn(self._interrupt_when_abandoned(outbox, run), name=f"watch-{self.id}")
         try:
             await self._do(code, run, silent=False)
+            # Some kernels refuse what comes right after an interrupt, and have run none of it.
+            for _ in range(ABORTED_TRIES):
+                if not run.aborted or outbox.abandoned:
+                    break
+                await asyncio.sleep(ABORTED_PAUSE_S)
+                run.again()
+                await self._do(code, run, silent=False)
         finally:
             watching.cancel()
+        if run.aborted:
+            run.put(outputs.error("ExecutionAborted", "Execution was aborted"))
         if run.lost is not None:
             run.put(run.lost)
 
@@ -231,7 +249,7 @@ class Context:
                     outputs.error(content.get("ename", ""), content.get("evalue", ""), content.get("traceback") or "")
                 )
             elif content.get("status") in ("abort", "aborted"):
-                run.put(outputs.error("ExecutionAborted", "Execution was aborted"))
+                run.aborted = True
                 run.idle.set()
             run.replied.set()
 

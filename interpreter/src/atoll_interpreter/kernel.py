@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq.asyncio
-from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
@@ -29,7 +29,7 @@ _PATH = "/home/user/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 _OWN = ("ATOLL_INTERPRETER_", "PYTHON", "VIRTUAL_ENV")
 
 
-class _Manager(AsyncKernelManager):  # type: ignore[misc]
+class _Manager(AsyncKernelManager):
     """A kernel manager whose kernel runs as another user and dies with the server."""
 
     run_as: pwd.struct_passwd | None = None
@@ -94,7 +94,7 @@ class Kernel:
         try:
             environ = self._environment(envs) | ({"ATOLL_KERNEL_AHEAD": "1"} if ahead else {})
             await manager.start_kernel(cwd=self._cwd, env=environ)
-            self._watch(manager, self.generation)
+            self._watch(self.generation)
             client = manager.client(context=self._zmq)
             client.start_channels(stdin=False, hb=False)
             self._client = client
@@ -184,8 +184,9 @@ class Kernel:
         own["TERM"] = "xterm-256color"
         return own | dict(envs)
 
-    def _watch(self, manager: _Manager, generation: int) -> None:
-        process = manager.provisioner.process
+    def _watch(self, generation: int) -> None:
+        process = self._process()
+        assert process is not None
         loop = asyncio.get_running_loop()
 
         # A thread that sleeps until the process ends costs nothing; asking again and again would wake the sandbox.

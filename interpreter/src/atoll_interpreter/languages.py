@@ -44,7 +44,7 @@ def set_variables(language: str, envs: Mapping[str, str]) -> str:
     if not envs:
         return ""
     if language == "python":
-        return f"__import__('atoll_envs').push({json.dumps(envs)})"
+        return f"__import__('atoll_envs').push({dict(envs)!r})"
     if language in ("javascript", "typescript"):
         return f"globalThis[Symbol.for('atoll.envs')].push({json.dumps(envs)}); undefined"
     if language == "bash":
@@ -95,7 +95,7 @@ def keep_variables(language: str, envs: Mapping[str, str]) -> str:
     if not envs:
         return ""
     if language == "python":
-        return f"__import__('atoll_envs').keep({json.dumps(envs)})"
+        return f"__import__('atoll_envs').keep({dict(envs)!r})"
     if language in ("javascript", "typescript"):
         return f"globalThis[Symbol.for('atoll.envs')].keep({json.dumps(envs)}); undefined"
     if language == "bash":
@@ -108,8 +108,10 @@ def keep_variables(language: str, envs: Mapping[str, str]) -> str:
 
 def _bash(text: str) -> str:
     # On one line and in plain ASCII: the kernel types it at a prompt, line by line.
+    # Bytes, not characters: what those become depends on the locale.
     escaped = "".join(
-        char if char.isascii() and (char.isalnum() or char in "_-./:@%+=, ") else f"\\U{ord(char):08x}" for char in text
+        chr(byte) if chr(byte).isalnum() and byte < 128 or chr(byte) in "_-./:@%+=, " else f"\\x{byte:02x}"
+        for byte in text.encode("utf-8", "replace")
     )
     return f"$'{escaped}'"
 

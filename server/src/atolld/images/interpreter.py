@@ -51,6 +51,7 @@ rm -rf /tmp/npm node_modules/zeromq/build/darwin node_modules/zeromq/build/win32
 # pip puts what it installs as the user where a running Python looks only if it was there when it started.
 _FINISH = f"""{_PYTHON} -m compileall -q {_HOME}/src
 python3 -m compileall -q {_HOME}/kernels/python
+[ ! -d {_HOME}/kernels/java ] || javac -d {_HOME}/kernels/java {_HOME}/kernels/java/Shell.java
 sudo -u user sh -c 'mkdir -p "$(python3 -m site --user-site)" && cd && python3 -c "import matplotlib.pyplot"'"""
 
 
