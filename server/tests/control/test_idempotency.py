@@ -63,6 +63,7 @@ def test_every_field_of_a_spec_counts() -> None:
         "deny_out",
         "allow_public_traffic",
         "mask_request_host",
+        "private",
     }
 
 
