@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from server.tests.images.buildstage import PROJECT, WHERE, Stage, tar_of, tree
 
-from atolld.core.build import Copy
+from atolld.core.build import Base, BaseKind, Copy
 from atolld.foundation.errors import InvalidArgument, NotFound
 from atolld.host import mounts
 from atolld.images.copying import FIXED_NS
@@ -423,3 +423,15 @@ async def test_pins_and_sizes(stage: Stage) -> None:
     machine.unpin("b1")
     machine.unpin("b1")
     assert await stage.templates.prune() == (two,)
+
+
+async def test_what_nobody_needs_goes_as_builds_begin(stage: Stage) -> None:
+    scratch = Base(BaseKind.SCRATCH)
+    await stage.upload(FILES)
+    killed = stage.store.directory / ".building-killed"
+    killed.mkdir(parents=True)
+    await stage.machine.base(PROJECT, scratch, None, False, lambda _: None)
+    assert killed.exists() and await stage.machine.has_files(PROJECT, "ctx")
+    await stage.clock.advance(7 * 24 * 3600 + 1)
+    assert (await stage.machine.base(PROJECT, scratch, None, False, lambda _: None)).layers == ()
+    assert not killed.exists() and not await stage.machine.has_files(PROJECT, "ctx")

@@ -45,6 +45,7 @@ T = TypeVar("T")
 _REFUSED = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EMLINK, errno.ERANGE})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _STAGE = "stage:"
+TIDY_S = 3600.0
 
 
 class BuildMachine:
@@ -68,6 +69,7 @@ class BuildMachine:
         self._pins = TemplateLayers(cache / "layers", instance)
         # A place to mount stages at; every thread that does has mounts of its own.
         self._place = cache / "builds" / "view"
+        self._tidied_at: float | None = None
 
     async def base(
         self,
@@ -78,6 +80,7 @@ class BuildMachine:
         told: Callable[[str], None],
     ) -> BaseLayers:
         """See the protocol."""
+        await self._tidy()
         if base.kind is BaseKind.SCRATCH:
             return BaseLayers((), GuestDefaults(user="root"))
         if base.kind is BaseKind.TEMPLATE:
@@ -118,11 +121,8 @@ class BuildMachine:
 
     async def put_files(self, project_id: ProjectId, name: str, pieces: AsyncIterator[bytes]) -> int:
         """See the protocol."""
+        await self._tidy()
         return await self._contexts.put(project_id, name, pieces)
-
-    async def sweep_files(self) -> int:
-        """Remove uploads that nobody used for a week; returns how many."""
-        return await asyncio.to_thread(self._contexts.sweep)
 
     async def files_key(self, project_id: ProjectId, step: Copy, stage: tuple[str, ...] | None) -> str:
         """See the protocol."""
@@ -207,6 +207,15 @@ class BuildMachine:
     def _key(self, step: Copy, layers: Sequence[Layer], stop: threading.Event) -> str:
         with view_of([layer.root for layer in reversed(layers)], self._place) as view:
             return _key_of(view, step, stop)
+
+    async def _tidy(self) -> None:
+        """Once an hour: uploads that nobody used for a week go, of any project, and layers that killed builds left."""
+        now = self._clock.monotonic()
+        if self._tidied_at is not None and now - self._tidied_at < TIDY_S:
+            return
+        self._tidied_at = now
+        await asyncio.to_thread(self._contexts.sweep)
+        await asyncio.to_thread(self._store.remove_leftovers)
 
     def _make_place(self) -> None:
         self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
