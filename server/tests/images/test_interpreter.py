@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -61,6 +62,18 @@ def test_a_language_more_adds_its_packages_alone() -> None:
     plain, more = (interpreter_plan("files", languages).stages[0].steps for languages in ((), ("r",)))
     assert len(more) == len(plain) + 1
     assert "r-cran-irkernel" in more[0].argv[-1]  # type: ignore[union-attr]
+
+
+def test_kernels_of_languages_that_are_not_there_are_left_out() -> None:
+    for languages, missing in (((), ("r", "java")), (("java",), ("r",)), (("r", "java"), ())):
+        [step] = [step for step in interpreter_plan("files", languages).stages[0].steps if _copies_kernels(step)]
+        # From the source on, which is the directory itself.
+        assert step.exclude == missing
+        assert all((SOURCE / "kernels" / name / "kernel.json").is_file() for name in missing)
+
+
+def _copies_kernels(step: object) -> TypeGuard[Copy]:
+    return isinstance(step, Copy) and step.sources == ("kernels/",)
 
 
 @pytest.mark.parametrize("name", ["cobol", "", "R", "../x", "r; rm -rf /"])

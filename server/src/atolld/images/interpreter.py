@@ -129,7 +129,7 @@ def _files(source: Path) -> Iterator[Path]:
 def _excluded(languages: Sequence[str]) -> tuple[str, ...]:
     """Kernels of languages that are not installed: what there is no kernel for is refused with what there is."""
     wanted = interpreter_languages(languages)
-    return tuple(f"kernels/{name}" for name in LANGUAGES if name not in wanted)
+    return tuple(name for name in LANGUAGES if name not in wanted)
 
 
 class _Writer:
