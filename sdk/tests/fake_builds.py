@@ -57,6 +57,7 @@ def can_build(daemon: FakeDaemon, build: dict[str, Any] | None = None) -> None:
     asked = {"template_id": "t1", "build_id": "b1", "name": "app", "tags": [], "public": False}
     daemon.answers |= {
         "POST /v1/templates": [(201, {}, json.dumps(asked).encode())],
+        "POST /v1/templates/builtin/code-interpreter-v1": [(202, {}, json.dumps(asked).encode())],
         f"POST {path}": [(202, {}, json.dumps({**BUILD, "state": "building"}).encode())],
         f"GET {path}/logs": [(200, {}, lines(*LOG))],
         f"GET {path}": [(200, {}, ended)] * 2,

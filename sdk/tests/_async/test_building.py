@@ -131,6 +131,20 @@ async def test_a_template_that_fails(daemon: FakeDaemon, config: Config) -> None
         await AsyncDaemon(config).templates.build("app", Image.base().run("a", "make"))
 
 
+async def test_a_template_that_comes_with_the_daemon(daemon: FakeDaemon, config: Config) -> None:
+    can_build(daemon)
+    told: list[BuildLog] = []
+    built = await AsyncDaemon(config).templates.build_builtin(languages=["r"], on_log=told.append)
+    assert (built.id, built.state, len(told)) == ("b1", "ready", len(LOG))
+    assert daemon.requests_to("/builtin/")[0].json() == {"languages": ["r"]}
+
+
+async def test_one_that_fails(daemon: FakeDaemon, config: Config) -> None:
+    can_build(daemon, {**BUILD, "state": "failed", "failure": FAILURE})
+    with pytest.raises(BuildError, match="exit code 2"):
+        await AsyncDaemon(config).templates.build_builtin()
+
+
 async def test_a_build_goes_on_beside(daemon: FakeDaemon, config: Config) -> None:
     can_build(daemon, {**BUILD, "state": "failed", "failure": FAILURE})
     templates = AsyncDaemon(config).templates

@@ -107,6 +107,35 @@ def build(settings: Settings, /, as_json: bool, **options: Any) -> int:
     return 0
 
 
+@template.command(
+    epilog="""\b
+Example:
+  atoll template builtin code-interpreter-v1
+  atoll template builtin code-interpreter-v1 --language r --language java
+"""
+)
+@click.argument("name")
+@click.option("--language", "languages", multiple=True, help="Beyond the default ones; repeatable.")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait: `atoll template logs` shows how it goes.")
+@json_option
+@click.pass_obj
+def builtin(settings: Settings, name: str, languages: tuple[str, ...], detach: bool, as_json: bool) -> None:
+    """Build a template that comes with the daemon."""
+    printer = LogPrinter(quiet=as_json)
+    try:
+        with interruptible():
+            built = _templates(settings).build_builtin(name, languages=languages, wait=not detach, on_log=printer.line)
+    except BuildError as error:
+        printer.failure(error)
+        raise
+    finally:
+        printer.done()
+    if as_json:
+        print_json(built.raw)
+    else:
+        click.echo(f"{name} {built.id}")
+
+
 @template.command("list", epilog="\b\nExample:\n  atoll template list")
 @json_option
 @click.pass_obj
