@@ -136,7 +136,7 @@ async def test_a_template_that_comes_with_the_daemon(daemon: FakeDaemon, config:
     told: list[BuildLog] = []
     built = await AsyncDaemon(config).templates.build_builtin(languages=["r"], on_log=told.append)
     assert (built.id, built.state, len(told)) == ("b1", "ready", len(LOG))
-    assert daemon.requests_to("/builtin/")[0].json() == {"languages": ["r"]}
+    assert daemon.requests_to("/builtin/code-interpreter-v1")[0].json() == {"languages": ["r"]}
 
 
 async def test_one_that_fails(daemon: FakeDaemon, config: Config) -> None:

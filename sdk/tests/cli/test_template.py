@@ -50,7 +50,7 @@ def test_one_that_comes_with_the_daemon(atoll: Atoll, daemon: FakeDaemon) -> Non
     can_build(daemon)
     outcome = atoll("template", "builtin", "code-interpreter-v1", "--language", "r", "--language", "java")
     assert (outcome.code, outcome.out) == (0, "code-interpreter-v1 b1\n")
-    assert daemon.requests_to("/builtin/")[0].json() == {"languages": ["r", "java"]}
+    assert daemon.requests_to("/builtin/code-interpreter-v1")[0].json() == {"languages": ["r", "java"]}
 
 
 def test_build_for_programs(atoll: Atoll, daemon: FakeDaemon, project: Path) -> None:
