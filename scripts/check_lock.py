@@ -1,5 +1,6 @@
-"""Whether requirements/*.txt and interpreter/requirements/*.txt are what scripts/lock.sh would write, as far as that can be told without a network.
+"""Whether requirements/*.txt and interpreter/requirements/*.txt are what scripts/lock.sh would write.
 
+As far as that can be told without a network.
 Every dependency that a pyproject.toml pins must be locked with that version and with hashes, and no lock file may name
 a place to download from. Exit status 0, or 1 with a line for each fault.
 """

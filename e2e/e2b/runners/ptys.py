@@ -89,8 +89,14 @@ async def typing_as_a_stream(run: Run) -> None:
 async def interrupting_in_a_terminal(run: Run) -> None:
     seen: list[bytes] = []
     handle = await open_pty(run, seen)
-    await go(run.sb.pty.send_stdin(handle.pid, b"sleep 60\n"))
-    await run.pause(0.7)
+    await go(run.sb.pty.send_stdin(handle.pid, b"sleep 60.25\n"))
+
+    # Not after a fixed time: a busy machine may not have started it by then.
+    async def has_begun() -> bool:
+        found = await go(run.sb.commands.run("pgrep -fx 'sleep 60[.]25' || true"))
+        return bool(found.stdout.strip())
+
+    await run.until(has_begun)
     await go(run.sb.pty.send_stdin(handle.pid, b"\x03"))
     await run.pause(0.2)
     await go(run.sb.pty.send_stdin(handle.pid, b"echo status:$?; exit 0\n"))
