@@ -31,10 +31,13 @@ class Client:
     flavour: Flavour
     version: str
     default: tuple[str, ...] = ()
+    # The table of versions.toml that names it: "client", or "interpreter" for the code interpreter's.
+    table: str = "client"
 
     @property
     def name(self) -> str:
-        return f"{self.flavour}-{self.version}"
+        prefix = "" if self.table == "client" else f"{self.table}-"
+        return f"{prefix}{self.flavour}-{self.version}"
 
     @property
     def lock(self) -> Path:
@@ -48,12 +51,12 @@ class Client:
         return CACHE / f"{self.name}-{digest}"
 
 
-def load() -> list[Client]:
-    """All clients of versions.toml, in its order (oldest first within a flavour)."""
+def load(table: str = "client") -> list[Client]:
+    """All clients of one table of versions.toml, in its order (oldest first within a flavour)."""
     with open(HERE / "versions.toml", "rb") as file:
         return [
-            Client(row["flavour"], row["version"], tuple(row.get("default", ())))
-            for row in tomllib.load(file)["client"]
+            Client(row["flavour"], row["version"], tuple(row.get("default", ())), table)
+            for row in tomllib.load(file)[table]
         ]
 
 
@@ -94,6 +97,6 @@ def _do(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    for each in load():
+    for each in [*load(), *load("interpreter")]:
         if each.default or sys.argv[1:] == ["all"]:
             print(install(each))

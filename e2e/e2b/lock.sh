@@ -10,16 +10,19 @@ cd "$(dirname "$0")"
 
 command -v uv >/dev/null || { echo 'lock: uv is missing: pip install uv' >&2; exit 1; }
 
-declare -A package=([py]=e2b [js]=e2b [cli]=@e2b/cli)
+declare -A package=(
+    [py]=e2b [js]=e2b [cli]=@e2b/cli [interpreter-py]=e2b-code-interpreter [interpreter-js]=@e2b/code-interpreter
+)
 
 python3 -c '
 import tomllib
-for client in tomllib.load(open("versions.toml", "rb"))["client"]:
-    print(client["flavour"], client["version"])
+for table, clients in tomllib.load(open("versions.toml", "rb")).items():
+    for client in clients:
+        print(("" if table == "client" else table + "-") + client["flavour"], client["version"])
 ' | while read -r flavour version; do
     into=clients/$flavour-$version
     mkdir -p "$into"
-    if [[ $flavour == py ]]; then
+    if [[ $flavour == *py ]]; then
         uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
             --no-emit-find-links --no-annotate --custom-compile-command 'e2e/e2b/lock.sh' \
             --output-file "$into/requirements.txt" - <<<"${package[$flavour]}==$version"

@@ -1,0 +1,1 @@
+"""Programs that run with an installed client: what E2B documents of the code interpreter, example by example."""
