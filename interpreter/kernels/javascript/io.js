@@ -72,7 +72,8 @@ async function execute(message) {
   last = message;
   let outcome;
   try {
-    parentPort.postMessage({ kind: 'run', id: current.id, code: transform(code, language) });
+    const { keep, envs } = message.metadata.atoll ?? {};
+    parentPort.postMessage({ kind: 'run', id: current.id, code: transform(code, language), keep, envs });
     outcome = await end;
   } catch (error) {
     outcome = { error: { ename: error.name, evalue: error.message, traceback: [`${error.name}: ${error.message}`] } };

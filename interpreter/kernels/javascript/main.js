@@ -62,22 +62,23 @@ function hidden(name, value) {
 
 hidden('atoll.kernel', { take: (value) => { held = value; } });
 
-const before = [];
-hidden('atoll.envs', {
-  push(envs) {
-    before.push(Object.keys(envs).map((name) => [name, process.env[name]]));
-    Object.assign(process.env, envs);
-  },
-  pop() {
-    for (const [name, value] of before.pop() ?? []) {
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
-    }
-  },
-  keep(envs) {
-    Object.assign(process.env, envs);
-  },
-});
+// Variables of one run: what was there before it, to be put back after it.
+let before = [];
+let running;
+
+function set(envs) {
+  restore();
+  before = Object.keys(envs).map((name) => [name, process.env[name]]);
+  Object.assign(process.env, envs);
+}
+
+function restore() {
+  for (const [name, value] of before) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
+  before = [];
+}
 
 // --- modules: looked for where the code runs, not where the kernel lies ----------------------------------------------
 
@@ -199,23 +200,31 @@ process.on('SIGINT', () => {});
 
 // --- runs ------------------------------------------------------------------------------------------------------------
 
-function run({ id, code }) {
+function run({ id, code, keep, envs }) {
+  // One that was interrupted while it waited may have left its own.
+  running = id;
+  restore();
+  Object.assign(process.env, keep);
+  set(envs ?? {});
   evaluate(code, (error, value, thrown) => {
-    if (error) return post({ kind: 'done', id, error: { ename: 'Error', evalue: error.message, traceback: [] } });
-    if (thrown) return post({ kind: 'done', id, error: failure(thrown.value) });
-    if (util.types.isPromise(value)) return value.then((v) => finish(id, v), (e) => post({ kind: 'done', id, error: failure(e) }));
+    if (error) return end(id, { error: { ename: 'Error', evalue: error.message, traceback: [] } });
+    if (thrown) return end(id, { error: failure(thrown.value) });
+    if (util.types.isPromise(value)) return value.then((v) => finish(id, v), (e) => end(id, { error: failure(e) }));
     finish(id, value);
   });
 }
 
 function finish(id, value) {
-  let data;
   try {
-    data = value === undefined ? undefined : shown(value);
+    end(id, { data: value === undefined ? undefined : shown(value) });
   } catch (error) {
-    return post({ kind: 'done', id, error: failure(error) });
+    end(id, { error: failure(error) });
   }
-  post({ kind: 'done', id, data });
+}
+
+function end(id, outcome) {
+  if (running === id) restore();
+  post({ kind: 'done', id, ...outcome });
 }
 
 io.on('message', (message) => {

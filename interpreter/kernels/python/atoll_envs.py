@@ -7,11 +7,6 @@ import os
 _before: list[dict[str, str | None]] = []
 
 
-def setup() -> None:
-    """Forget what an earlier use left."""
-    _before.clear()
-
-
 def push(envs: dict[str, str]) -> None:
     """Set `envs` until `pop`."""
     _before.append({name: os.environ.get(name) for name in envs})

@@ -16,13 +16,13 @@ def main() -> None:
     from ipykernel.kernelapp import IPKernelApp
 
     import atoll_display
-    import atoll_envs
+    import atoll_kernel
 
     # What code imports is looked for where it runs, not here.
     sys.path[:] = ["" if path == HERE else path for path in sys.path]
-    app = IPKernelApp.instance()
-    app.initialize()
-    atoll_envs.setup()
+    app = IPKernelApp.instance(kernel_class=atoll_kernel.AtollKernel)
+    # What ran is remembered in memory: a database on disk would be written to at each execution.
+    app.initialize([*sys.argv[1:], "--HistoryManager.hist_file=:memory:"])
     assert app.shell is not None
     atoll_display.setup(app.shell)
     if os.environ.pop("ATOLL_KERNEL_AHEAD", "") == "1":

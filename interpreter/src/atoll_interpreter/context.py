@@ -71,7 +71,6 @@ class Context:
         self._runs: dict[str, _Run] = {}
         self._readers: list[asyncio.Task[None]] = []
         self._envs: Mapping[str, str] = {}
-        self._envs_of_generation = 0
         self._closed = False
 
     def describe(self) -> dict[str, str]:
@@ -116,16 +115,7 @@ class Context:
                     return
                 if not self._kernel.alive:
                     await self._start()
-                if lasting is not None:
-                    await self._keep(lasting)
-                if envs:
-                    await self._silently(languages.set_variables(self.language, envs))
-                await self._run(code, outbox)
-                outbox.put(outputs.END)
-                # The answer is whole; undoing the variables keeps only the next execution waiting.
-                outbox.close()
-                if envs and self._kernel.alive:
-                    await self._silently(languages.restore_variables(self.language, envs, self._envs))
+                await self._run_with(code, envs, self._changed(lasting), outbox)
         except Refused as error:
             outbox.put(outputs.error(type(error).__name__, error.message))
             outbox.put(outputs.END)
@@ -136,28 +126,41 @@ class Context:
         finally:
             outbox.close()
 
-    async def _keep(self, lasting: Mapping[str, str]) -> None:
+    def _changed(self, lasting: Mapping[str, str] | None) -> Mapping[str, str]:
+        if lasting is None:
+            return {}
         changed = {name: value for name, value in lasting.items() if self._envs.get(name) != value}
         self._envs = dict(lasting)
-        if changed and self._kernel.generation != 0:
+        return changed
+
+    async def _run_with(self, code: str, envs: Mapping[str, str], changed: Mapping[str, str], outbox: Outbox) -> None:
+        along = self.language in languages.TAKE_VARIABLES
+        if not along:
             await self._silently(languages.keep_variables(self.language, changed))
+            await self._silently(languages.set_variables(self.language, envs))
+        await self._run(code, outbox, {"keep": dict(changed), "envs": dict(envs)} if along else None)
+        outbox.put(outputs.END)
+        # The answer is whole; undoing the variables keeps only the next execution waiting.
+        outbox.close()
+        if not along and self._kernel.alive:
+            await self._silently(languages.restore_variables(self.language, envs, self._envs))
 
     async def _silently(self, code: str) -> None:
         if code:
             await self._do(code, _Run(None), silent=True)
 
-    async def _run(self, code: str, outbox: Outbox) -> None:
+    async def _run(self, code: str, outbox: Outbox, variables: Mapping[str, object] | None) -> None:
         run = _Run(outbox)
         watching = spawn(self._interrupt_when_abandoned(outbox, run), name=f"watch-{self.id}")
         try:
-            await self._do(code, run, silent=False)
+            await self._do(code, run, silent=False, variables=variables)
             # Some kernels refuse what comes right after an interrupt, and have run none of it.
             for _ in range(ABORTED_TRIES):
                 if not run.aborted or outbox.abandoned:
                     break
                 await asyncio.sleep(ABORTED_PAUSE_S)
                 run.again()
-                await self._do(code, run, silent=False)
+                await self._do(code, run, silent=False, variables=variables)
         finally:
             watching.cancel()
         if run.aborted:
@@ -165,10 +168,8 @@ class Context:
         if run.lost is not None:
             run.put(run.lost)
 
-    async def _do(self, code: str, run: _Run, *, silent: bool) -> None:
-        identifier = self._kernel.client.execute(
-            code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
-        )
+    async def _do(self, code: str, run: _Run, *, silent: bool, variables: Mapping[str, object] | None = None) -> None:
+        identifier = self._kernel.ask(code, silent=silent, variables=variables)
         self._runs[identifier] = run
         try:
             await run.idle.wait()

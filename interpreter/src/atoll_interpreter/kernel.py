@@ -119,6 +119,22 @@ class Kernel:
             self._starting = None
             answering.cancel()
 
+    def ask(self, code: str, *, silent: bool, variables: Mapping[str, object] | None) -> str:
+        """Ask it to run `code`; what it says about that names the id that this returns. `variables`: for kernels of our
+        own, which set them around the code. Raises KernelFailed."""
+        content = {
+            "code": code,
+            "silent": silent,
+            "store_history": not silent,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        client = self.client
+        message = client.session.msg("execute_request", content, metadata={"atoll": variables} if variables else {})
+        client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
     async def stop(self) -> None:
         """End the process, whatever it does."""
         self._expected_end = self.generation

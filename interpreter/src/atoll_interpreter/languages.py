@@ -34,6 +34,10 @@ def check_variables(envs: Mapping[str, str]) -> None:
             raise Invalid(f"the environment variable {name} cannot hold a null character")
 
 
+# Their kernels are ours, and take variables along with the code; others are told in code of their own.
+TAKE_VARIABLES = frozenset(("python", "javascript", "typescript"))
+
+
 def nothing(language: str) -> str:
     """Code that does nothing."""
     return ":" if language == "bash" else "0"
@@ -43,10 +47,6 @@ def set_variables(language: str, envs: Mapping[str, str]) -> str:
     """Code that sets `envs` and remembers what was there before; empty when `language` has no variables to set."""
     if not envs:
         return ""
-    if language == "python":
-        return f"__import__('atoll_envs').push({dict(envs)!r})"
-    if language in ("javascript", "typescript"):
-        return f"globalThis[Symbol.for('atoll.envs')].push({json.dumps(envs)}); undefined"
     if language == "bash":
         return "\n".join(
             f'[ -n "${{{name}+x}}" ] && __atoll_{name}=${name}; export {name}={_bash(value)}'
@@ -65,10 +65,6 @@ def restore_variables(language: str, envs: Mapping[str, str], lasting: Mapping[s
     """Code that undoes `set_variables`. `lasting`: the sandbox's own variables, for languages that remember nothing."""
     if not envs:
         return ""
-    if language == "python":
-        return "__import__('atoll_envs').pop()"
-    if language in ("javascript", "typescript"):
-        return "globalThis[Symbol.for('atoll.envs')].pop(); undefined"
     if language == "bash":
         return "\n".join(
             f'if [ -n "${{__atoll_{name}+x}}" ]; then export {name}="$__atoll_{name}"; unset __atoll_{name}; '
@@ -94,10 +90,6 @@ def keep_variables(language: str, envs: Mapping[str, str]) -> str:
     """Code that sets `envs` for good, in a kernel that started before they were known."""
     if not envs:
         return ""
-    if language == "python":
-        return f"__import__('atoll_envs').keep({dict(envs)!r})"
-    if language in ("javascript", "typescript"):
-        return f"globalThis[Symbol.for('atoll.envs')].keep({json.dumps(envs)}); undefined"
     if language == "bash":
         return "\n".join(f"export {name}={_bash(value)}" for name, value in envs.items())
     if language == "r":
