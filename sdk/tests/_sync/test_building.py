@@ -132,6 +132,20 @@ def test_a_template_that_fails(daemon: FakeDaemon, config: Config) -> None:
         Daemon(config).templates.build("app", Image.base().run("a", "make"))
 
 
+def test_a_template_that_comes_with_the_daemon(daemon: FakeDaemon, config: Config) -> None:
+    can_build(daemon)
+    told: list[BuildLog] = []
+    built = Daemon(config).templates.build_builtin(languages=["r"], on_log=told.append)
+    assert (built.id, built.state, len(told)) == ("b1", "ready", len(LOG))
+    assert daemon.requests_to("/builtin/code-interpreter-v1")[0].json() == {"languages": ["r"]}
+
+
+def test_one_that_fails(daemon: FakeDaemon, config: Config) -> None:
+    can_build(daemon, {**BUILD, "state": "failed", "failure": FAILURE})
+    with pytest.raises(BuildError, match="exit code 2"):
+        Daemon(config).templates.build_builtin()
+
+
 def test_a_build_goes_on_beside(daemon: FakeDaemon, config: Config) -> None:
     can_build(daemon, {**BUILD, "state": "failed", "failure": FAILURE})
     templates = Daemon(config).templates
