@@ -2,7 +2,7 @@
 
     python examples/code_interpreter.py [file for the picture]
 
-Needs a running server and its code interpreter (`atoll template build --builtin code-interpreter-v1`, once).
+Needs a running server and its code interpreter (`atoll template builtin code-interpreter-v1`, once).
 """
 
 from __future__ import annotations
