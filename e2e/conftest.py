@@ -176,6 +176,10 @@ def make_daemon(base: Path, **settings: str) -> Iterator[Daemon]:
             daemon.stop()
             assert daemon.process.poll() is not None
         shutil.rmtree(base / "state", ignore_errors=True)
+        # The cache outlives the daemon, and what its templates kept there is nobody's any more.
+        cache = Path(settings.get("ATOLL_CACHE_DIR", CACHE))
+        for pin in cache.glob(f"layers/*/pins/{daemon.instance}.*"):
+            pin.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
