@@ -29,6 +29,7 @@ from atoll._errors import (
 
 # One result may be this large; the interpreter itself sends less.
 MAX_LINE_BYTES = 128 * 1024 * 1024
+_ENDING_LOOKS, _ENDING_PAUSE_S = 50, 0.1
 
 
 class AsyncCode:
@@ -147,7 +148,12 @@ class AsyncCode:
 
     async def _lost(self, why: str) -> AtollError:
         try:
-            await self._guest.json(AsyncCall("GET", self._guest.own_path(), is_safe=True))
+            for _ in range(_ENDING_LOOKS):
+                found = await self._guest.json(AsyncCall("GET", self._guest.own_path(), is_safe=True))
+                if not isinstance(found, dict) or found.get("state") != "stopping":
+                    break
+                # It is being ended, which is why the connection broke; how it ended is known when it has.
+                await backend.sleep(_ENDING_PAUSE_S)
         except SandboxEnded as error:
             return error
         except AtollError:
