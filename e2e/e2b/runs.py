@@ -99,7 +99,7 @@ def run_many(client: Client, server: Server) -> dict[str, Any]:
     done = subprocess.run(
         command, env=_environment(server), cwd="/", capture_output=True, text=True, timeout=RUN_TIMEOUT_S
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, f"it ended with {done.returncode}: {done.stdout}{done.stderr}"
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
