@@ -16,6 +16,8 @@ from .test_builds import STEPS, ended, requested
 
 async def built(api: Api, name: str = "app", **body: Any) -> str:
     """The id of a new build that is ready."""
+    # One after the other: lists and tags go by the time at which a build was asked for.
+    await api.world.clock.advance(1)
     path = await requested(api, name=name, **body)
     assert (await api.http.post(path, json=STEPS)).status_code == 202
     build = await ended(api, path)
