@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import tarfile
 import threading
 import time
@@ -18,15 +17,14 @@ from typing import Any
 import pytest
 
 from atoll import AtollError, Config, Daemon, NotFound, PermissionDenied, Sandbox, Snapshot
+from e2e.builds import with_own_cache
 from e2e.conftest import Daemon as Served
-from e2e.conftest import make_daemon
 from e2e.registry import OCI, PASSWORD, PROGRAM, USER, LocalRegistry
 
 pytestmark = [
     pytest.mark.skipif(not PROGRAM.exists(), reason="no registry here: scripts/registry.sh"),
     pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed: apt-get install zstd"),
 ]
-CACHE = Path(os.environ.get("ATOLL_CACHE_DIR", "/var/cache/atoll"))
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 RUN = {"Env": ["GREETING=hello", "PATH=/opt/app:/usr/bin:/bin"], "User": "nobody", "WorkingDir": "/opt/app"}
 
@@ -41,19 +39,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A daemon with a cache of its own, in which `base` is the machine's."""
-    base = tmp_path_factory.mktemp("atoll-images")
-    cache = base / "cache"
-    cache.mkdir()
-    subprocess.run(["cp", "-al", CACHE / "layers", CACHE / "templates", cache], check=True)
-    for pins in cache.glob("layers/*/pins"):
-        shutil.rmtree(pins)
-    if (CACHE / "bin").is_dir():
-        shutil.copytree(CACHE / "bin", cache / "bin", symlinks=True)
-    try:
-        yield from make_daemon(base, ATOLL_CACHE_DIR=str(cache))
-    finally:
-        shutil.rmtree(cache)
+    yield from with_own_cache(tmp_path_factory.mktemp("atoll-images"))
 
 
 def tar(files: Mapping[str, bytes]) -> bytes:
