@@ -130,9 +130,7 @@ async def get_build_logs(
     if follow:
         lines = use.builds.follow(caller.project_id, *ids, offset)
         return StreamingResponse(_entries(lines), media_type=LINES)
-    found: list[LogEntry] = []
-    while page := await use.builds.logs(caller.project_id, *ids, offset=offset + len(found)):
-        found.extend(page)
+    found = await use.builds.logs(caller.project_id, *ids, offset=offset, limit=None)
     return Response(b"".join(map(_entry, found)), media_type=LINES)
 
 

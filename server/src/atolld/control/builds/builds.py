@@ -140,21 +140,21 @@ class Builds:
         build_id: BuildId,
         *,
         offset: int = 0,
-        limit: int = MAX_LOGS,
+        limit: int | None = MAX_LOGS,
         level: str | None = None,
     ) -> Sequence[LogEntry]:
         """Lines from the number `offset` on (negative: of the last ones), at least as grave as `level`, which are then
-        numbered among themselves.
+        numbered among themselves. `limit` None: all of them; else at most 1,000.
 
         Raises NotFound.
         """
         await self._records.get(project_id, template_id, build_id)
         one = self._under_way.get(build_id)
-        entries = list(one.log.entries) if one is not None else list(self._logs.read(build_id))
+        entries = list(one.log.entries) if one is not None else await self._read(build_id)
         if level in LEVELS:
             grave = LEVELS[LEVELS.index(level) :]
             entries = [entry for entry in entries if entry.level in grave]
-        return entries[offset:][: min(limit, MAX_LOGS)]
+        return entries[offset:] if limit is None else entries[offset:][: min(limit, MAX_LOGS)]
 
     async def follow(
         self, project_id: ProjectId, template_id: TemplateId, build_id: BuildId, offset: int = 0
@@ -166,8 +166,12 @@ class Builds:
             async for entry in one.log.follow(offset):
                 yield entry
             return
-        for entry in list(self._logs.read(build_id))[offset:]:
+        for entry in (await self._read(build_id))[offset:]:
             yield entry
+
+    async def _read(self, build_id: BuildId) -> list[LogEntry]:
+        # Of 16 MiB: not in the loop that serves everybody.
+        return await asyncio.to_thread(lambda: list(self._logs.read(build_id)))
 
     async def has_files(self, project_id: ProjectId, name: str) -> bool:
         """See `BuildMachine.has_files`."""
