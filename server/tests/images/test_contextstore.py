@@ -20,6 +20,7 @@ from atolld.foundation.errors import AtollError, Capacity, Internal, InvalidArgu
 from atolld.foundation.ids import ProjectId
 from atolld.foundation.units import MIB
 from atolld.host import mounts, syscalls
+from atolld.images import contextstore
 from atolld.images.contextstore import FRESH_S, KEPT_S, ContextStore
 
 pytestmark = pytest.mark.real
@@ -191,18 +192,49 @@ async def test_who_reads_goes_on_when_it_is_replaced_or_swept(uploads: Uploads) 
 
 
 async def test_many_uploads_of_one_name_at_once(uploads: Uploads) -> None:
-    async def read() -> None:
-        for _ in range(20):
-            try:
-                assert set(await asyncio.to_thread(uploads.read)) == {"a", "b"}
-            except NotFound:
-                # Between two uploads, for a moment.
-                continue
+    await uploads.put({"a": "first", "b": "first"})
+    ended = asyncio.Event()
 
-    putting = (uploads.put({"a": str(number), "b": str(number)}) for number in range(12))
-    await asyncio.gather(*putting, read(), read())
-    found = uploads.read()
-    assert found["a"] == found["b"]
+    async def read() -> int:
+        times = 0
+        while not ended.is_set():
+            # A build that asks while the names change finds one of them, never nothing.
+            found = await asyncio.to_thread(uploads.read)
+            assert set(found) == {"a", "b"} and found["a"] == found["b"]
+            assert uploads.store.has(PROJECT, "ctx")
+            times += 1
+        return times
+
+    async def put() -> None:
+        try:
+            await asyncio.gather(*(uploads.put({"a": str(number), "b": str(number)}) for number in range(40)))
+        finally:
+            ended.set()
+
+    _, *times = await asyncio.gather(put(), read(), read())
+    assert all(times)
+    uploads.store.sweep()
+    assert uploads.left() == ["project1/ctx"]
+
+
+async def test_what_takes_the_name_while_the_old_one_is_swept_stays(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await uploads.put({"a": "old", "d/b": "old"})
+    await uploads.clock.advance(2 * KEPT_S)
+    real = contextstore._remove_entry
+    swapped: list[str] = []
+
+    def replaced_meanwhile(name: str, directory: int) -> None:
+        if not swapped:
+            swapped.append(name)
+            newer = ContextStore(uploads.cache, uploads.clock, reserve_bytes=0)
+            asyncio.run(newer.put(PROJECT, "ctx", pieces(tar_of({"a": "new"}))))
+        real(name, directory)
+
+    monkeypatch.setattr(contextstore, "_remove_entry", replaced_meanwhile)
+    assert await asyncio.to_thread(uploads.store.sweep) == 1
+    assert swapped and uploads.read() == {"a": "new"}
     uploads.store.sweep()
     assert uploads.left() == ["project1/ctx"]
 
@@ -255,19 +287,16 @@ asyncio.run(store.put(PROJECT, "ctx", pieces(tar_of({{"a": "new"}}))))
 """
 
 
-@pytest.mark.parametrize("where", ["open_layer", "unpack", "disk_usage", "_write_out", "_swap", "_remove"])
+@pytest.mark.parametrize("where", ["open_layer", "unpack", "disk_usage", "_write_out", "_swap", "_remove_entry"])
 async def test_a_killed_upload_is_swept(uploads: Uploads, where: str) -> None:
     await uploads.put({"a": "old"})
     code = KILLED.format(cache=str(uploads.cache), name=where)
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=subprocess.PIPE)
     await process.communicate()
     assert process.returncode == -signal.SIGKILL
-    try:
-        assert uploads.read() == {"a": "old"}
-    except NotFound:
-        # Killed while the names were changed: it is uploaded again.
-        assert where == "_remove"
+    # `_remove_entry` is what follows the swap.
+    assert uploads.read() == {"a": "new" if where == "_remove_entry" else "old"}
     uploads.store.sweep()
-    assert uploads.left() in (["project1/ctx"], [])
+    assert uploads.left() == ["project1/ctx"]
     await uploads.put({"a": "again"})
     assert uploads.read() == {"a": "again"}

@@ -20,6 +20,9 @@ MS_SHARED = 1 << 20
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
 CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
@@ -30,6 +33,7 @@ _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 _libc.unshare.argtypes = [ctypes.c_int]
 _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
 _libc.syncfs.argtypes = [ctypes.c_int]
+_libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
 
 
 def _check(result: int, what: str, path: str | None = None) -> int:
@@ -68,3 +72,12 @@ def setns(descriptor: int, kind: int) -> None:
 def syncfs(descriptor: int) -> None:
     """syncfs(2): write out everything dirty of the file system of `descriptor`. Raises OSError."""
     _check(_libc.syncfs(descriptor), "syncfs")
+
+
+def exchange(first: Path, second: Path) -> None:
+    """renameat2(2) with RENAME_EXCHANGE: each gets the other's name, with no moment at which a name leads nowhere.
+
+    Raises OSError: ENOENT where either is missing, EINVAL where the file system cannot.
+    """
+    result = _libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    _check(result, f"exchange with {second}", str(first))

@@ -18,7 +18,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import shutil
 import tempfile
 import threading
@@ -93,18 +92,12 @@ class ContextStore:
         The path holds for as long, whatever name it has meanwhile. Raises NotFound.
         """
         home = self._home(project_id, name)
-        missing = NotFound(f"no files were uploaded under the name {name!r}, or they were removed: upload them again")
+        lock = _lock_to_read(home)
+        if lock is None:
+            raise NotFound(f"no files were uploaded under the name {name!r}, or they were removed: upload them again")
         try:
-            lock = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise missing from None
-        try:
-            # Who removes it has it alone, for a moment.
-            fcntl.flock(lock, fcntl.LOCK_SH)
             # Another upload may take its name at any moment: this one is read all the same.
             here = Path(f"/proc/self/fd/{lock}")
-            if not (here / "about.json").is_file():
-                raise missing
             self._use(here)
             yield here
         finally:
@@ -131,8 +124,8 @@ class ContextStore:
             raise
         finally:
             os.close(lock)
-            # Whatever it is by now: what failed, or what had the name before.
-            await asyncio.to_thread(shutil.rmtree, building, True)
+            # Whatever it is by now: what failed, or what had the name before, unless somebody reads that.
+            await asyncio.to_thread(_remove, building)
 
     def sweep(self, project_id: ProjectId | None = None, older_s: float = KEPT_S) -> int:
         """Remove files of a project (None: of all) that nobody used for so long, and what killed uploads left.
@@ -242,7 +235,10 @@ def _begin(project: Path) -> tuple[Path, int]:
 
 
 def _swap(building: Path, home: Path) -> None:
-    """Give `building` the name `home`, and what had it before, if anything had, the other one."""
+    """Give `building` the name `home`, and what had it before, if anything had, the other one.
+
+    Builds look the name up meanwhile: it leads to one of the two at any time.
+    """
     while True:
         try:
             building.rename(home)
@@ -250,11 +246,39 @@ def _swap(building: Path, home: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        # Who reads it goes on; it is removed once nobody does.
-        aside = home.with_name(f"{_NEW}{secrets.token_hex(8)}")
+        # Who swept may have been faster: then the name is free.
         with contextlib.suppress(FileNotFoundError):
-            home.rename(aside)
-        _remove(aside)
+            syscalls.exchange(building, home)
+            return
+
+
+def _lock_to_read(home: Path) -> int | None:
+    """A descriptor of the whole upload that has the name, which stays as it is until it is closed; None: there is
+    none."""
+    while True:
+        try:
+            lock = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            # Who removes it has it alone, for a moment.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if Path(f"/proc/self/fd/{lock}/about.json").is_file():
+                return lock
+            replaced = not _has_the_name(lock, home)
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+        if not replaced:
+            return None
+
+
+def _has_the_name(descriptor: int, home: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(home))
+    except FileNotFoundError:
+        return False
 
 
 def _stored(project: Path, but: str) -> list[_Stored]:
@@ -280,12 +304,24 @@ def _remove(home: Path, unused_since: float | None = None) -> int:
         # Another one may have got the name since it was looked at.
         if unused_since is not None and _used_at(home) >= unused_since:
             return 0
-        # First what makes it whole: half of it must never be found under its name.
-        (home / "about.json").unlink(missing_ok=True)
-        shutil.rmtree(home, ignore_errors=True)
+        # First what makes it whole: half of it must never be found under its name. And by the descriptor: another
+        # upload may get the name meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink("about.json", dir_fd=lock)
+        for name in os.listdir(lock):
+            _remove_entry(name, lock)
+        with contextlib.suppress(OSError):
+            home.rmdir()
         return 1
     finally:
         os.close(lock)
+
+
+def _remove_entry(name: str, directory: int) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        shutil.rmtree(name, ignore_errors=True, dir_fd=directory)
 
 
 def _remove_empty(directory: Path) -> None:
