@@ -5,8 +5,10 @@ Without E2B's packages, which have files of their own: what is said here is the 
 
 from __future__ import annotations
 
+import io
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -202,6 +204,48 @@ def test_variables(one: Interpreter, language: str, code: str) -> None:
     assert output(env_vars={"ONE": "it's"}) == "all it's\n"
     assert output(env_vars={"GLOBAL": "mine"}) == "mine None\n"
     assert output() == "all None\n"
+
+
+def wheel(name: str) -> bytes:
+    """A package that says where it lies, as pip installs it without a network."""
+    about = f"{name}-1.dist-info"
+    files = {
+        f"{name}/__init__.py": "where = __file__",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/RECORD": "",
+    }
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for path, contents in files.items():
+            archive.writestr(path, contents)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "install", "by_code", "place"),
+    [
+        ("byuser", "pip install --no-index {}", False, "/home/user/.local/lib/"),
+        ("byroot", "sudo pip install --no-index {}", False, "/usr/local/lib/"),
+        ("bycode", "%pip install --no-index {}", True, "/home/user/.local/lib/"),
+        ("byshell", "!pip install --no-index {}", True, "/home/user/.local/lib/"),
+    ],
+)
+def test_a_kernel_that_runs_finds_what_pip_installs(
+    own: Daemon, one: Interpreter, name: str, install: str, by_code: bool, place: str
+) -> None:
+    where = f"import {name}; {name}.where"
+    # What was looked for in vain is not remembered as missing, either.
+    assert one.errors(where) == ["ModuleNotFoundError"]
+    kernel = one.value("import os; os.getpid()")
+    path = f"/tmp/{name}-1-py3-none-any.whl"
+    Sandbox.connect(one.id, config=own.config).files.write(path, wheel(name))
+    if by_code:
+        assert not one.errors(install.format(path))
+    else:
+        shell(own, one, install.format(path))
+    assert (one.value(where) or "").startswith(place)
+    assert one.value("os.getpid()") == kernel
 
 
 def test_frames_and_charts_come_with_their_data(one: Interpreter) -> None:
