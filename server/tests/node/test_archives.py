@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,6 +32,7 @@ from atolld.images.layers import LayerStore
 from atolld.node.archives import SaveArchives
 
 SAVE, COPY = SnapshotId("s0000000000000000001"), SnapshotId("s0000000000000000002")
+THIRD = SnapshotId("s0000000000000000003")
 DIGEST = "d" * 64
 FACTS = {"name": "n", "agent_token": "secret"}
 
@@ -260,6 +262,64 @@ async def test_random_damage(here: Machine, tmp_path: Path) -> None:
             layer = there.store.get(taken.layers[0])
             assert layer is not None
             assert (layer.root / "usr/tool").read_text() == "tool"
+
+
+def _write(root: Path) -> None:
+    (root / "usr/tool").write_text("evil")
+    os.utime(root / "usr/tool", ns=(1, 2))
+
+
+CHANGES: list[Callable[[Path], object]] = [
+    _write,
+    lambda root: (root / "usr/tool").chmod(0o4755),
+    lambda root: (root / "usr/tool").unlink(),
+    lambda root: (root / "usr/more").touch(),
+    lambda root: root.chmod(0o700),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_layer_that_was_changed_after_it_was_measured_is_not_exported(
+    here: Machine, change: Callable[[Path], object]
+) -> None:
+    await here.export()
+    change(here.archives.layers.root(DIGEST))
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition, match=f"{DIGEST} were changed in .* pull or build it again"):
+            await here.export()
+
+
+async def test_a_layer_that_only_looks_changed_is_exported(here: Machine, there: Machine) -> None:
+    before = await here.export()
+    tool = here.archives.layers.root(DIGEST) / "usr/tool"
+    os.link(tool, here.directory / "elsewhere")
+    measured = tool.parents[2] / "contents.json"
+    looked = measured.read_text()
+    assert len(await here.export()) == len(before)
+    assert measured.read_text() != looked
+    # As before there was that: nothing tells how the files looked.
+    measured.write_text(json.dumps({k: v for k, v in json.loads(looked).items() if k != "looks"}))
+    await there.take(await here.export())
+
+
+async def test_a_changed_layer_is_not_what_an_archive_needs(here: Machine, there: Machine) -> None:
+    there.add_layer()
+    there.archives.layers.describe(DIGEST)
+    archive = await here.export()
+    (there.archives.layers.root(DIGEST) / "usr/tool").write_text("evil")
+    await there.take(archive)
+    [digest] = there.saves.manifest(COPY).layers
+    assert (there.archives.layers.root(digest) / "usr/tool").read_text() == "tool"
+    # And now the one that was imported.
+
+    async def admit(facts: Mapping[str, object], saved: Saved) -> None:
+        pass
+
+    (there.archives.layers.root(digest) / "usr/tool").write_text("evil")
+    kept = there.left()
+    with pytest.raises(FailedPrecondition, match=f"{digest} were changed"):
+        await there.archives.read(THIRD, pieces(archive, 100_000), admit)
+    assert there.left() == kept
 
 
 async def test_a_layer_that_is_no_tar_leaves_nothing(
