@@ -322,6 +322,57 @@ async def test_definitions_that_nobody_uses_go_after_a_time(world: World) -> Non
     assert (await world.sandboxes.get(world.project.id, made.id)).build_id == used.id
 
 
+async def test_versions_that_are_too_many_go_with_all_they_kept(world: World) -> None:
+    records, clock, logs = world.registry.records, world.clock, list[BuildId]()
+    leftovers = Leftovers(world.registry.store, world.registry.pins, clock, versions_kept=1, forget_log=logs.append)
+    builds = []
+    for number in range(4):
+        builds.append(await world.build("app", memory={"n": number}))
+        await clock.advance(1)
+    first = await world.sandboxes.create(
+        world.project.id, replace(SPEC, template=f"app:{builds[0].id}", timeout_s=None)
+    )
+    await leftovers.collect()
+    await idle(world)
+    # The first is used, the third is the newest without a tag.
+    kept = [builds[0], builds[2], builds[3]]
+    left = await records.builds(world.project.id, "app")
+    assert {one.id for one in left.items} == {one.id for one in kept} == set(world.registry.pins.pinned)
+    assert logs == [builds[1].id]
+    await world.sandboxes.kill(world.project.id, first.id)
+    await world.ended(first.id)
+    await leftovers.collect()
+    assert logs == [builds[1].id, builds[0].id]
+    await world.sandboxes.garbage.collect()
+    assert len(world.node.machine.saves) == 2
+
+
+async def test_what_a_build_leaves_is_looked_for_when_it_ends(world: World) -> None:
+    ended: list[str] = []
+    world.registry.builds.on_ended = lambda: ended.append("ended")
+    await world.build("app")
+    assert ended == ["ended"]
+    build = await _building(world)
+    for _ in range(2):
+        await world.registry.builds.fail(build.id, Failure("no"))
+    assert ended == ["ended", "ended"]
+
+
+async def test_a_build_that_nobody_starts_has_failed_after_a_day(world: World) -> None:
+    _, waiting = await world.registry.builds.request(world.project.id, "app", (), BUILD_SPEC)
+    building = await _building(world)
+    for rest_h, states in (
+        (23, {BuildState.WAITING, BuildState.BUILDING}),
+        (2, {BuildState.FAILED, BuildState.BUILDING}),
+    ):
+        await world.clock.advance(rest_h * 3600)
+        await world.registry.leftovers.forget_unused()
+        found = [await world.registry.store.build(one.id) for one in (waiting, building)]
+        assert {one.state for one in found if one is not None} == states
+    ended = await world.registry.builds.get(world.project.id, waiting.template_id, waiting.id)
+    assert ended.failure == Failure("it was not started within a day")
+
+
 class Step:
     """The sandbox of a build."""
 

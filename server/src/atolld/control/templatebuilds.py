@@ -33,7 +33,8 @@ class Pins(Protocol):
 
 
 class TemplateBuilds:
-    """The builds of all projects' templates. `memory_of`: see `TemplateSaves.memory`."""
+    """The builds of all projects' templates. `memory_of`: see `TemplateSaves.memory`. `max_versions`: how many builds a
+    project may have that are ready or going on; None: any number."""
 
     def __init__(
         self,
@@ -41,11 +42,15 @@ class TemplateBuilds:
         pins: Pins,
         clock: Clock,
         memory_of: Callable[[SnapshotId], Awaitable[Memory]],
+        max_versions: int | None = None,
     ) -> None:
         self._store = store
         self._pins = pins
         self._clock = clock
         self._memory_of = memory_of
+        self._max_versions = max_versions
+        # Called when one has ended: earlier ones may be too many now.
+        self.on_ended: Callable[[], None] = lambda: None
 
     async def request(
         self, project_id: ProjectId, name: str, tags: tuple[str, ...], spec: BuildSpec, *, hidden: bool = False
@@ -53,7 +58,7 @@ class TemplateBuilds:
         """A new build, WAITING, of the project's template `name`, which is made when there is none; `hidden` counts
         only then. Tags are given to it once it is READY: these, or `default`.
 
-        Raises InvalidArgument on a bad name, tag or bound.
+        Raises InvalidArgument on a bad name, tag or bound; LimitExceeded.
         """
         spec.resources.check()
         now = self._clock.now()
@@ -67,7 +72,7 @@ class TemplateBuilds:
             updated_at=now,
         )
         build = Build(new_build_id(), draft.id, project_id, BuildState.WAITING, spec, now, check_tags(tags))
-        return await self._store.request(draft, build)
+        return await self._store.request(draft, build, self._max_versions)
 
     async def get(self, project_id: ProjectId, template_id: TemplateId, build_id: BuildId) -> Build:
         """Raises NotFound."""
@@ -77,8 +82,8 @@ class TemplateBuilds:
         return found
 
     async def begin(self, build: Build, start_command: str | None, ready_command: str | None) -> Build:
-        """WAITING to BUILDING. Raises Conflict when it is not WAITING any more."""
-        return await self._store.begin(build.id, start_command, ready_command)
+        """WAITING to BUILDING. Raises Conflict when it is not WAITING any more, LimitExceeded."""
+        return await self._store.begin(build.id, start_command, ready_command, self._max_versions)
 
     async def finish(self, build_id: BuildId, built: Built, save_id: SnapshotId | None) -> Build:
         """BUILDING to READY, with its memory and its tags, in one transaction; its layers are kept from before that.
@@ -87,7 +92,9 @@ class TemplateBuilds:
         """
         memory = None if save_id is None else await self._memory_of(save_id)
         await asyncio.to_thread(self._pins.pin, build_id, built.layers)
-        return await self._store.finish(build_id, built, self._clock.now(), memory)
+        build = await self._store.finish(build_id, built, self._clock.now(), memory)
+        self.on_ended()
+        return build
 
     async def fail(self, build_id: BuildId, failure: Failure) -> None:
         """WAITING or BUILDING to FAILED, and its layers are let go; one that has ended stays as it is."""
@@ -96,6 +103,7 @@ class TemplateBuilds:
         except Conflict:
             return
         await asyncio.to_thread(self._pins.unpin, build_id)
+        self.on_ended()
 
     async def ready(self, project_id: ProjectId, name: str) -> tuple[TemplateRecord, Build] | None:
         """The project's template of that name, hidden ones too, with the build that its plain name means; None when

@@ -45,6 +45,7 @@ from atolld.gateway.http import Gateway
 from atolld.gateway.route import is_data_plane
 from atolld.gateway.secure import ALPN
 from atolld.gateway.server import Limits, edge_protocol
+from atolld.storage.buildlogs import BuildLogs
 from atolld.storage.database import Database, open_database
 from atolld.storage.events import SqlEvents
 from atolld.storage.keys import SqlKeys
@@ -188,7 +189,10 @@ class Daemon:
         images = Images(built.images)
         stored = SqlTemplates(database)
         projects_own = ProjectTemplates(stored, SqlSnapshots(database), built.build_machine.layer_root)
-        leftovers = Leftovers(stored, built.build_machine, clock)
+        logs = BuildLogs(settings.state / "builds")
+        leftovers = Leftovers(
+            stored, built.build_machine, clock, versions_kept=settings.versions_kept, forget_log=logs.remove
+        )
         templates = Templates(built.templates, images, projects_own, leftovers)
         # The gateway asks control for endpoints, and control's node tells the gateway of ends.
         directory = _LateDirectory()
@@ -205,7 +209,7 @@ class Daemon:
             activity=gateway.activity,
         )
         directory.sandboxes = sandboxes
-        ground = Ground(settings, database, built, node, stored, templates, sandboxes)
+        ground = Ground(settings, database, built, node, stored, logs, templates, sandboxes)
         parts = put_together(ground, clock, metrics)
         sandboxes.builds_lost = parts.sandboxes.lost
         metrics.sources.counts = sandboxes.counts

@@ -60,6 +60,7 @@ class Ground:
     built: BuiltNode
     node: Node
     records: SqlTemplates
+    logs: BuildLogs
     templates: Templates
     sandboxes: Sandboxes
 
@@ -76,7 +77,8 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
         clock=clock,
         telemetry=telemetry,
     )
-    rows = TemplateBuilds(ground.records, machine, clock, saves.memory)
+    rows = TemplateBuilds(ground.records, machine, clock, saves.memory, ground.settings.max_versions)
+    rows.on_ended = ground.sandboxes.garbage.wake
     sandboxes = StepSandboxes(node, AgentGuest(), ground.built.lender, clock, telemetry)
     steps = Steps(machine, sandboxes, StepCache(ground.settings.cache_dir), clock.now)
     work = BuildWork(
@@ -90,7 +92,7 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
         records=rows,
         machine=machine,
         work=work,
-        logs=BuildLogs(ground.settings.state / "builds"),
+        logs=ground.logs,
         clock=clock,
         telemetry=telemetry,
     )

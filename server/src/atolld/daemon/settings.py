@@ -126,6 +126,16 @@ class Settings(BaseModel):
         description="Builds use this machine's package mirrors, proxies, certificates and credentials; whoever may "
         "build can read them. See docs/templates.md.",
     )
+    versions_kept: int = Field(
+        10,
+        ge=0,
+        le=1_000_000,
+        description="Versions without a tag that a template keeps, and as many failed builds; older ones that nothing "
+        "needs are deleted. See docs/templates.md.",
+    )
+    max_versions: int = Field(
+        1000, ge=1, le=1_000_000, description="Versions of templates that one project may have, in all."
+    )
     e2b_runtime: str = Field("gvisor", description="What sandboxes made by E2B's clients run in.")
     e2b_max_timeout_h: int = Field(
         365 * 24, ge=1, le=365 * 24, description="Longest timeout that E2B's clients may ask for, in hours."

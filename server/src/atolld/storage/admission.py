@@ -1,4 +1,4 @@
-"""Whether a project may hold one more sandbox or save, checked in the transaction that adds it."""
+"""Whether a project may hold one more sandbox, save or version, checked in the transaction that adds it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, func, select
 
+from atolld.core.build import BuildState
 from atolld.core.lifecycle import HOLDING_STATES
 from atolld.core.sandbox import Resources
 from atolld.core.snapshot import SnapshotRole, SnapshotState
 from atolld.foundation.errors import LimitExceeded, NotFound
 from atolld.foundation.ids import ProjectId
-from atolld.storage.schema import projects, sandboxes, snapshots
+from atolld.storage.schema import projects, sandboxes, snapshots, template_builds
 
 MIB = 1024 * 1024
 _HOLDING = sorted(state.value for state in HOLDING_STATES)
 # One that is being deleted does not count against the number, only its bytes do.
 _KEPT = (SnapshotState.CREATING.value, SnapshotState.READY.value)
+_BUILT = (BuildState.BUILDING.value, BuildState.READY.value)
 
 
 def admit(connection: Connection, project_id: ProjectId, wanted: Resources) -> None:
@@ -77,6 +79,24 @@ def admit_save(connection: Connection, project_id: ProjectId, role: SnapshotRole
                 limit=limits.max_saved_mib,
                 taken=taken // MIB,
             )
+
+
+def admit_build(connection: Connection, project_id: ProjectId, max_versions: int | None) -> None:
+    """Raises LimitExceeded when the project has `max_versions` builds that are ready or going on already, those that
+    are deleted and that something still needs included; NotFound when there is no such project, whose row is locked."""
+    _limits(connection, project_id)
+    if max_versions is None:
+        return
+    mine = (template_builds.c.project_id == project_id) & template_builds.c.state.in_(_BUILT)
+    taken = connection.execute(select(func.count()).select_from(template_builds).where(mine)).scalar_one()
+    if taken >= max_versions:
+        raise LimitExceeded(
+            f"the project may have {max_versions} versions of templates; it has {taken}, those of images in code "
+            "included. Delete templates or versions, or raise the setting max_versions.",
+            limit=max_versions,
+            taken=taken,
+            wanted=1,
+        )
 
 
 def saved_bytes(connection: Connection, project_id: ProjectId) -> int:

@@ -13,9 +13,10 @@ from atolld.core.build import BuildState, Built, Failure
 from atolld.core.template import Assignment, Build, Tag, TemplateRecord
 from atolld.core.templatenames import DEFAULT_TAG
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import FailedPrecondition, NotFound
+from atolld.foundation.errors import FailedPrecondition
 from atolld.foundation.ids import BuildId, ProjectId, TemplateId
-from atolld.storage import builds, tagging
+from atolld.storage import builds, surplus, tagging
+from atolld.storage.admission import admit_build
 from atolld.storage.database import Database
 from atolld.storage.outlines import outlines
 from atolld.storage.saves import finish_snapshot
@@ -52,14 +53,14 @@ class SqlTemplates:
         """See `TemplateRecordStore.listen`."""
         self._listeners.append(listener)
 
-    async def request(self, draft: TemplateRecord, build: Build) -> tuple[TemplateRecord, Build]:
+    async def request(
+        self, draft: TemplateRecord, build: Build, max_versions: int | None = None
+    ) -> tuple[TemplateRecord, Build]:
         """See `TemplateRecordStore.request`."""
 
         def work(connection: Connection) -> tuple[TemplateRecord, Build]:
             # The project's row is locked, so that of two at once the second sees the template of the first.
-            project = select(projects.c.id).where(projects.c.id == draft.project_id).with_for_update()
-            if connection.execute(project).first() is None:
-                raise NotFound(f"there is no project {draft.project_id}")
+            admit_build(connection, draft.project_id, max_versions)
             row = connection.execute(
                 select(templates).where(templates.c.project_id == draft.project_id, templates.c.name == draft.name)
             ).first()
@@ -165,10 +166,19 @@ class SqlTemplates:
 
         return await self._write(work)
 
-    async def begin(self, id: BuildId, start_command: str | None, ready_command: str | None) -> Build:
+    async def begin(
+        self, id: BuildId, start_command: str | None, ready_command: str | None, max_versions: int | None = None
+    ) -> Build:
         """See `TemplateRecordStore.begin`."""
         commands = {"start_command": start_command, "ready_command": ready_command}
-        return await self._write(lambda c: builds.move(c, id, BuildState.BUILDING, **commands))
+
+        def work(connection: Connection) -> Build:
+            waiting = builds.get_build(connection, id, deleted=False)
+            if waiting is not None:
+                admit_build(connection, waiting.project_id, max_versions)
+            return builds.move(connection, id, BuildState.BUILDING, **commands)
+
+        return await self._write(work)
 
     async def finish(self, id: BuildId, built: Built, now: float, memory: Memory | None = None) -> Build:
         """See `TemplateRecordStore.finish`."""
@@ -220,6 +230,13 @@ class SqlTemplates:
     async def delete_build(self, id: BuildId, now: float) -> None:
         """See `TemplateRecordStore.delete_build`."""
         await self._write(lambda c: builds.delete_build(c, id, now))
+
+    async def delete_surplus(self, keep: int, now: float) -> Sequence[BuildId]:
+        """See `TemplateRecordStore.delete_surplus`."""
+        # Mostly there is none, and a write would make everybody read anew what they know of templates.
+        if not await self._database.read(lambda c: surplus.find(c, keep)):
+            return []
+        return await self._write(lambda c: surplus.delete(c, keep, now))
 
     async def interrupted(self, waiting_before: float) -> Sequence[Build]:
         """See `TemplateRecordStore.interrupted`."""

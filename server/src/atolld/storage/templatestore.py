@@ -74,10 +74,13 @@ class TemplateRecordStore(Protocol):
         """Call `listener` after every write."""
         ...
 
-    async def request(self, draft: TemplateRecord, build: Build) -> tuple[TemplateRecord, Build]:
+    async def request(
+        self, draft: TemplateRecord, build: Build, max_versions: int | None = None
+    ) -> tuple[TemplateRecord, Build]:
         """Insert a build in `waiting` into the project's template of that name; `draft` is inserted when there is none.
 
-        Returns what is stored. Raises NotFound without the project.
+        Returns what is stored. Raises NotFound without the project, LimitExceeded when the project has `max_versions`
+        builds that are ready or going on.
         """
         ...
 
@@ -120,8 +123,10 @@ class TemplateRecordStore(Protocol):
         """
         ...
 
-    async def begin(self, id: BuildId, start_command: str | None, ready_command: str | None) -> Build:
-        """waiting -> building, with what its plan says. Raises Conflict."""
+    async def begin(
+        self, id: BuildId, start_command: str | None, ready_command: str | None, max_versions: int | None = None
+    ) -> Build:
+        """waiting -> building, with what its plan says. Raises Conflict; LimitExceeded as `request`."""
         ...
 
     async def finish(self, id: BuildId, built: Built, now: float, memory: Memory | None = None) -> Build:
@@ -153,6 +158,15 @@ class TemplateRecordStore(Protocol):
 
     async def delete_build(self, id: BuildId, now: float) -> None:
         """Nobody finds it any more. Raises NotFound; FailedPrecondition while a tag means it or before it has ended."""
+        ...
+
+    async def delete_surplus(self, keep: int, now: float) -> Sequence[BuildId]:
+        """Delete, as `delete_build`, the builds of every template that are not among its newest `keep` of those that no
+        tag means and that are ready, or have failed; returns them.
+
+        Never the newest ready one of a template, nor one that a live sandbox or a snapshot began with, or that a pool
+        is of.
+        """
         ...
 
     async def interrupted(self, waiting_before: float) -> Sequence[Build]:

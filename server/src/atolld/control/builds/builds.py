@@ -93,7 +93,10 @@ class Builds:
         credentials: Credentials | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Build:
-        """Begin to build; returns at once. Raises NotFound, FailedPrecondition when it was started before."""
+        """Begin to build; returns at once.
+
+        Raises NotFound, FailedPrecondition when it was started before, LimitExceeded: it can be started again then.
+        """
         if self._closing:
             raise Unavailable("the daemon is stopping")
         waiting = await self._records.get(project_id, template_id, build_id)

@@ -90,8 +90,8 @@ class Definitions:
             if found is not None:
                 return found
             template, build = await self._records.request(project_id, name, (), spec, hidden=True)
-            build = await self._records.begin(build, plan.start_command, plan.ready_command)
             try:
+                build = await self._records.begin(build, plan.start_command, plan.ready_command)
                 return template, await self._work.complete(build, plan, built, tell)
             except BaseException as error:
                 failure = failure_of(error)

@@ -33,7 +33,7 @@ class BuildRecords(Protocol):
         ...
 
     async def begin(self, build: Build, start_command: str | None, ready_command: str | None) -> Build:
-        """WAITING to BUILDING. Raises Conflict when it is not WAITING any more."""
+        """WAITING to BUILDING. Raises Conflict when it is not WAITING any more, LimitExceeded."""
         ...
 
     async def finish(self, build_id: BuildId, built: Built, save_id: SnapshotId | None) -> Build:
