@@ -16,9 +16,10 @@ from atolld.foundation.aio import spawn
 from atolld.foundation.errors import Internal
 from atolld.host import mounts
 from atolld.images.bootstrap import bootstrap
-from atolld.images.build_environment import host_release, inherited_environment
+from atolld.images.build_environment import BuildEnvironment, host_release, inherited_environment
 from atolld.images.packages import host_architecture
 from atolld.images.progress import Progress
+from atolld.images.public_hosts import with_public_sources
 from atolld.images.recipe import base_recipe
 from atolld.images.scrub import check_no_traces
 from atolld.images.templates import Template, TemplateStore
@@ -88,9 +89,13 @@ def test_the_tools_an_agent_expects_are_there(base: Template, tmp_path: Path, co
     assert _in(base, tmp_path, command) == expected
 
 
+async def _environment() -> BuildEnvironment:
+    return await inherited_environment(await with_public_sources(host_release()))
+
+
 def test_the_image_knows_nothing_of_the_machine_that_built_it(base: Template) -> None:
     root = base.layers[0]
-    environment = asyncio.run(inherited_environment(host_release()))
+    environment = asyncio.run(_environment())
     machine_id = Path("/etc/machine-id")
     own = [machine_id.read_text().strip()] if machine_id.exists() else []
     resolver = Path("/etc/resolv.conf").read_text().splitlines()

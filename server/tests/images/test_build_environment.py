@@ -8,6 +8,8 @@ from atolld.foundation.errors import FailedPrecondition
 from atolld.images import build_environment
 from atolld.images.build_environment import host_release, inherited_environment, public_environment, release_of
 
+from .publicnames import with_names
+
 DUMP = """\
 APT "";
 APT::Architecture "amd64";
@@ -25,7 +27,7 @@ DPkg::Post-Invoke:: "rm -rf /var/cache/apt/archives";
 def etc_apt(tmp_path: Path) -> Path:
     (tmp_path / "sources.list.d").mkdir()
     (tmp_path / "sources.list.d/debian.sources").write_text(
-        "Types: deb\nURIs: http://mirror.corp.example/debian http://deb.debian.org/debian\nSuites: bookworm\n"
+        "Types: deb\nURIs: http://mirror.corp.example/debian http://mirror.public.example/debian\nSuites: bookworm\n"
         "Components: main\nSigned-By: /k.gpg\n"
     )
     return tmp_path
@@ -43,7 +45,7 @@ async def test_a_build_takes_over_how_to_reach_packages_and_nothing_else(
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://env-proxy.example:8080")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for builds")
-    environment = await inherited_environment(release_of("debian", "bookworm"), etc_apt)
+    environment = await inherited_environment(await with_names(release_of("debian", "bookworm")), etc_apt)
     assert environment.apt_options == (
         'Acquire::http::Proxy "http://u:secret@proxy.example:3128";',
         'Acquire::http::Proxy::direct.example "DIRECT";',
@@ -78,12 +80,12 @@ async def test_a_mirror_or_proxy_on_the_machine_itself_is_no_word_to_search_for(
         "deb http://localhost/debian bookworm main\ndeb http://apt/d bookworm main\n"
     )
     (tmp_path / "sources.list.d").mkdir()
-    environment = await inherited_environment(release_of("debian", "bookworm"), tmp_path)
+    environment = await inherited_environment(await with_names(release_of("debian", "bookworm")), tmp_path)
     assert set(environment.secrets_of_host) == {"http://127.0.0.1:3142", "//apt/", "//apt:", "@apt/", "@apt:"}
 
 
-def test_without_the_setting_a_build_knows_the_public_mirror_only() -> None:
-    release = release_of("debian", "trixie")
+async def test_without_the_setting_a_build_knows_the_public_mirror_only() -> None:
+    release = await with_names(release_of("debian", "trixie"))
     environment = public_environment(release)
     assert environment.sources == release.public_sources
     assert (environment.apt_options, dict(environment.variables), environment.secrets_of_host) == ((), {}, ())

@@ -13,9 +13,11 @@ from atolld.images.build_tools import read_tools
 from atolld.images.build_trust import VARIABLES, own_bundle
 from atolld.images.hostfiles import Host
 
+from .publicnames import INDEX, MIRROR, REGISTRY, SECURITY, Known
+
 DEBIAN = 'ID=debian\nVERSION_CODENAME="bookworm"\n'
-PUBLIC = "URIs: http://deb.debian.org/debian\n"
-CORP = "URIs: https://me:hunter22@mirror.corp.example/debian https://deb.debian.org/debian\n"
+PUBLIC = f"URIs: http://{MIRROR}/debian\n"
+CORP = f"URIs: https://me:hunter22@mirror.corp.example/debian https://{MIRROR}/debian\n"
 SOURCE = "Types: deb\n{}Suites: bookworm bookworm-updates\nComponents: main contrib\nSigned-By: {}\n"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -31,6 +33,7 @@ class Stage:
         self.asked: list[str] = []
         self.addresses: dict[str, list[str]] = {}
         self.reachable: set[str] = set()
+        self.public = Known()
         self.put("/etc/os-release", DEBIAN)
         self.put("/usr/lib/os-release", DEBIAN, self.image)
 
@@ -50,7 +53,12 @@ class Stage:
 
     async def settings(self, inherit: bool = True) -> SandboxSettings:
         settings = BuildSettings(
-            inherit, host=self.host, clock=self.clock, answering=self.answers, resolve=self.resolve
+            inherit,
+            host=self.host,
+            clock=self.clock,
+            answering=self.answers,
+            resolve=self.resolve,
+            public=self.public,
         )
         return await settings.for_sandbox([self.image])
 
@@ -108,7 +116,7 @@ async def test_a_mirror_of_the_machine(stage: Stage) -> None:
         "0-corp.pem": "CORP CA",
         "auth.conf": "machine mirror.corp.example login me password s3cretword\n"
         "machine other.example login you password an0ther1\n",
-        "mirrors0.txt": "https://me:hunter22@mirror.corp.example/debian\nhttps://deb.debian.org/debian\n",
+        "mirrors0.txt": f"https://me:hunter22@mirror.corp.example/debian\nhttps://{MIRROR}/debian\n",
         "3-corp.gpg": "KEY",
         "host.sources": f"Types: deb\nURIs: mirror+file:{DIRECTORY}/mirrors0.txt\nSuites: bookworm bookworm-updates\n"
         f"Components: main\nSigned-By: {DIRECTORY}/3-corp.gpg\n",
@@ -116,7 +124,7 @@ async def test_a_mirror_of_the_machine(stage: Stage) -> None:
     for text in ("//mirror.corp.example/", "@mirror.corp.example/", "@proxy.corp.example:", "hunter22", "pr0xypass"):
         assert text in found.forbidden
     assert "s3cretword" in found.forbidden and "an0ther1" in found.forbidden
-    assert not [text for text in found.forbidden if "debian.org" in text]
+    assert not [text for text in found.forbidden if MIRROR in text]
     assert "hunter22" not in repr(found) and "pr0xypass" not in repr(found)
 
 
@@ -143,8 +151,9 @@ async def test_the_mirror_serves_images_of_its_distribution(stage: Stage, image:
 @pytest.mark.parametrize(
     ("environ", "dump", "reachable", "given_up"),
     [
-        ({}, "", set(), ["deb.debian.org"]),
-        ({}, "", {"deb.debian.org"}, []),
+        ({}, "", set(), [MIRROR, SECURITY]),
+        ({}, "", {SECURITY}, [MIRROR]),
+        ({}, "", {MIRROR, SECURITY}, []),
         ({"http_proxy": "http://p.example:1"}, "", set(), []),
         ({}, 'Acquire::http::Proxy "http://p.example:1";', set(), []),
     ],
@@ -161,6 +170,29 @@ async def test_public_mirrors_out_of_reach_are_given_up_at_once(
     ]
     assert ('Acquire::Retries::Delay "false";' in conf) == bool(given_up)
     assert bool(stage.asked) == (not environ and not dump)
+
+
+async def test_mirrors_are_not_lent_when_nobody_knows_the_public_ones(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.put("/etc/apt/sources.list.d/debian.sources", SOURCE.format(CORP, KEYRING))
+    stage.public.unknown = True
+    assert await stage.settings() == SandboxSettings()
+    assert "not lent to builds: mmdebstrap does not say" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("registry", "omitted"),
+    [(f"https://{REGISTRY}/", False), ("https://npm.corp.example/", True), (None, False)],
+)
+async def test_lock_files_name_public_registries_only(stage: Stage, registry: str | None, omitted: bool) -> None:
+    if registry is not None:
+        stage.put("/etc/npmrc", f"registry={registry}\n")
+    found = await stage.settings()
+    npmrc = found.files.get(f"{DIRECTORY}/npmrc", b"").decode()
+    assert ("omit-lockfile-registry-resolved=true" in npmrc) == omitted == bool(found.forbidden)
+    # Tools that are told nothing are not asked.
+    assert bool(stage.public.asked) == (registry is not None)
 
 
 async def test_a_list_of_mirrors_comes_along(stage: Stage) -> None:
@@ -200,16 +232,17 @@ async def test_private_addresses_are_opened_to_builds(stage: Stage) -> None:
     stage.environ |= {
         "http_proxy": "http://proxy.corp.example:3128",
         "PIP_INDEX_URL": "https://pip.corp.example/simple",
-        "PIP_EXTRA_INDEX_URL": "https://pypi.org/simple http://10.1.1.1/",
+        "PIP_EXTRA_INDEX_URL": f"https://{INDEX}/simple http://10.1.1.1/",
     }
     stage.addresses = {
         "proxy.corp.example": ["10.0.0.5", "203.0.113.9"],
         "pip.corp.example": ["192.168.7.7", "169.254.169.254", "127.0.0.1"],
-        "pypi.org": ["10.66.66.66"],
+        INDEX: ["10.66.66.66"],
         "10.1.1.1": ["10.1.1.1"],
     }
     found = await stage.settings()
     assert found.network == NetworkPolicy(private=("10.0.0.5/32", "10.1.1.1/32", "192.168.7.7/32"))
+    assert not [text for text in found.forbidden if INDEX in text]
 
 
 @pytest.mark.parametrize(
@@ -294,7 +327,7 @@ async def test_npm(stage: Stage) -> None:
 
 
 async def test_the_machine_is_read_again_after_a_while(stage: Stage) -> None:
-    settings = BuildSettings(host=stage.host, clock=stage.clock, resolve=stage.resolve)
+    settings = BuildSettings(host=stage.host, clock=stage.clock, resolve=stage.resolve, public=stage.public)
     assert (await settings.for_sandbox([stage.image])).envs == {}
     stage.environ["http_proxy"] = "http://p.example:1"
     assert (await settings.for_sandbox([stage.image])).envs == {}

@@ -14,6 +14,8 @@ from atolld.images.progress import Progress, ProgressCallback
 from atolld.images.recipe import Recipe
 from atolld.images.templates import TemplateStore
 
+from .publicnames import MIRROR, with_names
+
 DPKG_STATUS = """\
 Package: bash
 Status: install ok installed
@@ -52,6 +54,7 @@ def _store(cache: Path, builder: FakeBuilder, codename: str = "bookworm") -> Tem
         inherit_host=False,
         release=release_of("debian", codename),
         build_root=builder,
+        with_public_sources=with_names,
         clock=ManualClock(1_700_000_000),
     )
 
@@ -70,6 +73,7 @@ async def test_base_is_built_once(tmp_path: Path) -> None:
     assert template.name == "base" and template.built_at == 1_700_000_000
     assert template.layers == (tmp_path / "layers" / template.inputs_digest / "root",)
     assert (template.layers[0] / "etc/hostname").read_text() == "sandbox\n"
+    assert f"http://{MIRROR}/debian" in (template.layers[0] / "etc/apt/sources.list.d/debian.sources").read_text()
     manifest = (template.layers[0].parent / "manifest.json").read_text()
     assert '"bash": "5.2.15-2+b13"' in manifest and "gone" not in manifest
 

@@ -7,14 +7,14 @@ its layer are called after a `mirror+file:` there, not after the machine's mirro
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from atolld.foundation.errors import FailedPrecondition
-from atolld.images.apt_sources import AptSource, mirror_hosts, read_sources, select_release
-from atolld.images.build_environment import Release, release_of
+from atolld.images.apt_sources import AptSource, read_sources, select_release
+from atolld.images.build_environment import Release
 from atolld.images.hostfiles import Host
 
 _KEYRING = re.compile(r"/usr/share/keyrings/(?:debian|ubuntu)-archive-keyring\.(?:gpg|pgp)")
@@ -34,16 +34,22 @@ class AptFiles:
 
 
 def apt_files(
-    host: Host, settings: Sequence[tuple[str, str]], own: Release | None, image: tuple[str, str], directory: str
+    host: Host,
+    settings: Sequence[tuple[str, str]],
+    own: Release | None,
+    codename: str,
+    public: Collection[str],
+    directory: str,
 ) -> AptFiles:
-    """`settings`: apt's own that a build takes over, name and value. `own`: the machine's release, None when it is not
-    known. `image`: distribution and code name of what the sandbox starts from. `directory`: where the files will be."""
+    """`settings`: apt's own that a build takes over, name and value. `own`: the machine's release, None when the
+    sandbox starts from another distribution. `codename`: of what it starts from. `public`: hosts of the distribution's
+    own mirrors. `directory`: where the files will be."""
     made = _Making(host, directory)
     for name, value in settings:
         made.add_setting(name, value)
     made.add_credentials()
-    if own is not None and image[0] == own.distribution:
-        made.add_sources(own, image[1])
+    if own is not None:
+        made.add_sources(own, codename, public)
     return made.done()
 
 
@@ -55,7 +61,7 @@ class _Making:
         self._files: dict[str, bytes] = {}
         self._urls: list[str] = []
         self._secrets: list[str] = []
-        self._replaced: set[str] = set()
+        self._replaced: Collection[str] = ()
 
     def add_setting(self, name: str, value: str) -> None:
         if name.lower().rpartition("::")[2] in _PROGRAMS:
@@ -78,19 +84,18 @@ class _Making:
             words = " ".join(texts).split()
             self._secrets += [word for before, word in zip(words, words[1:], strict=False) if before == "password"]
 
-    def add_sources(self, own: Release, codename: str) -> None:
+    def add_sources(self, own: Release, codename: str, public: Collection[str]) -> None:
         """The machine's mirrors in the place of the image's main list, unless they are the public ones.
 
         What the image or a step has beside that list counts on.
         """
         try:
             found = select_release(read_sources(self._host.root / "etc/apt"), own.codename, own.components)
-            public = mirror_hosts(release_of(own.distribution, codename).public_sources)
         except FailedPrecondition:
             return
         mirrors = [self._mirrors(source) for source in found]
         urls = [line.split()[0] for lines in mirrors for line in lines]
-        if {urlsplit(url).hostname for url in urls} <= public:
+        if all(urlsplit(url).hostname in public for url in urls):
             return
         self._urls += urls
         stanzas = []

@@ -34,12 +34,14 @@ _INHERITED_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A distribution's release, and where its packages are in public."""
+    """A distribution's release. `keyring`: the file of its keys, in every image of it. `public_sources`: where its
+    packages are in public, once somebody has asked (`atolld.images.public_hosts`)."""
 
     distribution: str
     codename: str
     components: tuple[str, ...]
-    public_sources: tuple[AptSource, ...]
+    keyring: str
+    public_sources: tuple[AptSource, ...] = ()
 
 
 def release_of(distribution: str, codename: str) -> Release:
@@ -48,16 +50,9 @@ def release_of(distribution: str, codename: str) -> Release:
     Raises FailedPrecondition for another distribution.
     """
     if distribution == "debian":
-        keyring = (("Signed-By", "/usr/share/keyrings/debian-archive-keyring.gpg"),)
-        main = AptSource(("http://deb.debian.org/debian",), (codename, f"{codename}-updates"), ("main",), keyring)
-        security = AptSource(("http://deb.debian.org/debian-security",), (f"{codename}-security",), ("main",), keyring)
-        return Release(distribution, codename, ("main",), (main, security))
+        return Release(distribution, codename, ("main",), "/usr/share/keyrings/debian-archive-keyring.gpg")
     if distribution == "ubuntu":
-        keyring = (("Signed-By", "/usr/share/keyrings/ubuntu-archive-keyring.gpg"),)
-        components = ("main", "universe")
-        main = AptSource(("http://archive.ubuntu.com/ubuntu",), (codename, f"{codename}-updates"), components, keyring)
-        security = AptSource(("http://security.ubuntu.com/ubuntu",), (f"{codename}-security",), components, keyring)
-        return Release(distribution, codename, components, (main, security))
+        return Release(distribution, codename, ("main", "universe"), "/usr/share/keyrings/ubuntu-archive-keyring.gpg")
     raise FailedPrecondition(
         f"the template 'base' can be built on Debian and Ubuntu hosts; /etc/os-release says {distribution!r}"
     )
@@ -91,12 +86,13 @@ class BuildEnvironment:
 
 
 def public_environment(release: Release) -> BuildEnvironment:
-    """Nothing of the host: the distribution's public mirror, reached directly."""
+    """Nothing of the host: the distribution's public mirror, reached directly. `release`: with its public sources."""
     return BuildEnvironment(release, release.public_sources)
 
 
 async def inherited_environment(release: Release, etc_apt: Path = Path("/etc/apt")) -> BuildEnvironment:
-    """The machine's own mirrors, keys, proxies, certificates and credentials for apt.
+    """The machine's own mirrors, keys, proxies, certificates and credentials for apt. `release`: with its public
+    sources.
 
     Raises FailedPrecondition when apt is missing or no source of the machine serves the release.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
@@ -30,6 +30,7 @@ from atolld.images.build_environment import (
 from atolld.images.build_tools import Tools, read_tools
 from atolld.images.build_trust import VARIABLES, own_bundle
 from atolld.images.hostfiles import Host
+from atolld.images.public_hosts import PublicHosts
 from atolld.images.tree import Refused, file_in
 
 log = logging.getLogger("atolld.builds")
@@ -45,21 +46,6 @@ RESOLVE_S = 5.0
 NOWHERE = "http://127.0.0.1:9/"
 _MIN_SECRET = 6
 _PRIVATE = tuple(map(IPv4Network, nftables.PRIVATE))
-# What anybody would find in an image; not a trace of this machine.
-PUBLIC = frozenset(
-    {
-        "pypi.org",
-        "files.pythonhosted.org",
-        "registry.npmjs.org",
-        "registry.yarnpkg.com",
-        "proxy.golang.org",
-        "sum.golang.org",
-        "deb.debian.org",
-        "security.debian.org",
-        "archive.ubuntu.com",
-        "security.ubuntu.com",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +62,14 @@ class SandboxSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """What holds for every image."""
+    """What holds for every image. `public`: hosts that its tools come with."""
 
     proxies: Mapping[str, str]
     bundle: bytes | None
     tools: Tools
     apt: Sequence[tuple[str, str]]
     release: Release | None
+    public: frozenset[str]
 
 
 async def answers(host: str) -> bool:
@@ -108,7 +95,8 @@ async def addresses_of(host: str) -> Sequence[str]:
 
 class BuildSettings:
     """`inherit_host`: the setting `build_inherit_host`; False: nothing is lent. `host`: where settings are read.
-    `answering`: whether a public mirror can be reached from here. `resolve`: a name's IPv4 addresses."""
+    `answering`: whether a public mirror can be reached from here. `resolve`: a name's IPv4 addresses. `public`: which
+    hosts are public."""
 
     def __init__(
         self,
@@ -118,6 +106,7 @@ class BuildSettings:
         clock: Clock | None = None,
         answering: Callable[[str], Awaitable[bool]] = answers,
         resolve: Callable[[str], Awaitable[Sequence[str]]] = addresses_of,
+        public: PublicHosts | None = None,
     ) -> None:
         self._inherit = inherit_host
         self._host = host
@@ -127,6 +116,7 @@ class BuildSettings:
         self._answering = answering
         self._addresses: dict[str, tuple[float, Sequence[str]]] = {}
         self._resolve = resolve
+        self._public = public or PublicHosts()
         self._warned: set[str] = set()
 
     async def for_sandbox(self, layers: Sequence[Path]) -> SandboxSettings:
@@ -136,7 +126,9 @@ class BuildSettings:
         host = self._host or Host()
         machine = await self._machine(host)
         image = await asyncio.to_thread(release_in, layers[::-1])
-        apt = await asyncio.to_thread(apt_files, host, machine.apt, machine.release, image, DIRECTORY)
+        own, mirrors = await self._mirrors(machine.release, image)
+        apt = await asyncio.to_thread(apt_files, host, machine.apt, own, image[1], mirrors, DIRECTORY)
+        public = machine.public | mirrors
         files = dict(apt.files)
         envs = {**machine.proxies, **machine.tools.envs}
         if machine.bundle is not None:
@@ -154,16 +146,27 @@ class BuildSettings:
         return SandboxSettings(
             envs=envs,
             files={f"{DIRECTORY}/{name}": data for name, data in files.items() if data},
-            network=NetworkPolicy(private=await self._private({urlsplit(url).hostname for url in urls})),
-            forbidden=_forbidden(urls, (*apt.secrets, *machine.tools.secrets)),
+            network=NetworkPolicy(private=await self._private({urlsplit(url).hostname for url in urls} - public)),
+            forbidden=_forbidden(urls, (*apt.secrets, *machine.tools.secrets), public),
         )
+
+    async def _mirrors(self, own: Release | None, image: tuple[str, str]) -> tuple[Release | None, frozenset[str]]:
+        """The machine's release when its mirrors serve the image, which is of the same distribution then, and the hosts
+        of the distribution's own."""
+        if own is None or image[0] != own.distribution:
+            return None, frozenset()
+        try:
+            return own, await self._public.of_release(own)
+        except FailedPrecondition as error:
+            self._warn(f"apt's mirrors of this machine are not lent to builds: {error.message}")
+            return None, frozenset()
 
     async def _private(self, hosts: Iterable[str | None]) -> tuple[str, ...]:
         """The private addresses of mirrors and proxies: closed to sandboxes, but for these of builds."""
         now = self._clock.monotonic()
         found: set[str] = set()
         for host in hosts:
-            if host is None or host in PUBLIC:
+            if host is None:
                 continue
             known = self._addresses.get(host)
             if known is None or now - known[0] > FRESH_S:
@@ -197,11 +200,14 @@ class BuildSettings:
             apt = await inherited_apt_settings()
         except FailedPrecondition as error:
             self._warn(f"apt's settings of this machine are not lent to builds: {error.message}")
-        found = await asyncio.to_thread(self._read_files, host, apt)
+        # Asking takes a second, and most machines have told their tools nothing.
+        named = (await asyncio.to_thread(read_tools, host)).urls
+        public = await self._public.of_tools() if named else frozenset[str]()
+        found = await asyncio.to_thread(self._read_files, host, apt, public)
         self._read = (now, found)
         return found
 
-    def _read_files(self, host: Host, apt: Sequence[tuple[str, str]]) -> _Machine:
+    def _read_files(self, host: Host, apt: Sequence[tuple[str, str]], public: frozenset[str]) -> _Machine:
         try:
             release: Release | None = host_release(host.root / "etc/os-release")
         except (FailedPrecondition, OSError):
@@ -210,7 +216,7 @@ class BuildSettings:
             name: value for name, value in proxy_variables(host.environ).items() if self._reachable(name, value)
         }
         apt = [(name, value) for name, value in apt if "proxy" not in name.lower() or self._reachable(name, value)]
-        return _Machine(reachable, own_bundle(host), read_tools(host), apt, release)
+        return _Machine(reachable, own_bundle(host), read_tools(host, public), apt, release, public)
 
     def _reachable(self, name: str, value: str) -> bool:
         """Whether a proxy can be reached from a sandbox; the machine's own loopback cannot."""
@@ -253,12 +259,12 @@ def _proxy_urls(proxies: Mapping[str, str]) -> Iterable[str]:
     )
 
 
-def _forbidden(urls: Iterable[str], secrets: Iterable[str]) -> tuple[str, ...]:
+def _forbidden(urls: Iterable[str], secrets: Iterable[str], public: Collection[str]) -> tuple[str, ...]:
     hosts: set[str] = set()
     texts = {secret for secret in secrets if len(secret) >= _MIN_SECRET}
     for url in urls:
         parts = urlsplit(url)
-        if parts.hostname and parts.hostname not in PUBLIC:
+        if parts.hostname and parts.hostname not in public:
             hosts.add(parts.hostname)
         if parts.password and len(parts.password) >= _MIN_SECRET:
             texts |= {parts.password, unquote(parts.password)}

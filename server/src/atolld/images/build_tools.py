@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,7 +43,6 @@ _NPM = frozenset(
 )
 _NPM_VARIABLE = "npm_config_"
 _NPM_SECRETS = (":_authToken", ":_auth", ":_password")
-_PUBLIC_REGISTRIES = frozenset({"registry.npmjs.org", "registry.yarnpkg.com"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,9 @@ class Tools:
     secrets: tuple[str, ...] = ()
 
 
-def read_tools(host: Host) -> Tools:
+def read_tools(host: Host, public: Collection[str] = ()) -> Tools:
     """What the machine's files and the daemon's environment say. Paths of the machine are left out: nothing is there in
-    a sandbox."""
+    a sandbox. `public`: hosts that are not the machine's own choice."""
     envs = {**_pip(host), **{name: host.environ[name] for name in _VARIABLES if host.environ.get(name)}}
     if "PIP_INDEX_URL" in envs and "UV_INDEX_URL" not in envs:
         # uv reads nothing that is pip's.
@@ -69,7 +68,7 @@ def read_tools(host: Host) -> Tools:
     if registry is not None:
         # pnpm and old yarns look there.
         envs["npm_config_registry"] = registry
-        if urlsplit(registry).hostname not in _PUBLIC_REGISTRIES:
+        if urlsplit(registry).hostname not in public:
             # Lock files would name it, and go into the layer.
             npm["omit-lockfile-registry-resolved"] = "true"
     words = [word for value in (*envs.values(), *npm.values()) for word in value.replace(",", " ").split()]

@@ -32,6 +32,7 @@ from atolld.images.layers import Layer, LayerStore
 from atolld.images.locks import exclusive
 from atolld.images.packages import host_architecture, installed_packages
 from atolld.images.progress import Progress, ProgressCallback, ignore_progress
+from atolld.images.public_hosts import with_public_sources
 from atolld.images.recipe import Recipe, base_recipe
 
 BASE = "base"
@@ -64,7 +65,8 @@ class TemplateStore:
 
     `inherit_host`: whether builds use the machine's own package mirror, proxies, certificates and credentials (setting
     `build_inherit_host`); sandboxes get none of it either way. `release`: what to build from, by default the host's
-    own. `build_root`: fills a root directory, by default with mmdebstrap.
+    own. `build_root`: fills a root directory, by default with mmdebstrap. `with_public_sources`: adds to a release
+    where it is in public.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class TemplateStore:
         inherit_host: bool = True,
         release: Release | None = None,
         build_root: RootBuilder = bootstrap,
+        with_public_sources: Callable[[Release], Awaitable[Release]] = with_public_sources,
         clock: Clock | None = None,
     ) -> None:
         self._cache = cache
@@ -82,6 +85,7 @@ class TemplateStore:
         self._inherit_host = inherit_host
         self._release = release
         self._build_root = build_root
+        self._with_public_sources = with_public_sources
         self._clock = clock or SystemClock()
 
     def list(self) -> tuple[Template, ...]:
@@ -121,6 +125,7 @@ class TemplateStore:
             layer = self._layers.get(recipe.digest())
             if layer is None:
                 inherit = self._inherit_host
+                release = await self._with_public_sources(release)
                 environment = await inherited_environment(release) if inherit else public_environment(release)
                 layer = await self._build(recipe, environment, progress)
             return self._record(BASE, recipe, layer)
