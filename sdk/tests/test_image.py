@@ -27,7 +27,7 @@ def test_images_are_values() -> None:
         (Image.debian(), {"template": "base"}),
         (Image.debian("12"), {"image": "debian:12"}),
         (Image.template("app:stable"), {"template": "app:stable"}),
-        (Image.registry("ghcr.io/a/b"), {"image": "ghcr.io/a/b"}),
+        (Image.registry("registry.example/a/b"), {"image": "registry.example/a/b"}),
     ],
 )
 def test_bases(image: Image, base: dict[str, str]) -> None:

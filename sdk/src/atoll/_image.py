@@ -96,8 +96,8 @@ class Image:
 
     @classmethod
     def registry(cls, reference: str, *, username: str | None = None, password: str | None = None) -> Image:
-        """An image of a registry: "python:3.13", "ghcr.io/owner/app@sha256:...". Pulled when it is not there. username
-        and password (or a token) are used for that, and kept nowhere."""
+        """An image of a registry: "python:3.13", "registry.example/owner/app@sha256:...". Pulled when it is not there.
+        username and password (or a token) are used for that, and kept nowhere."""
         if (username is None) != (password is None):
             raise InvalidArgument("username and password belong together: give both, or neither")
         login = None if username is None or password is None else (username, password)

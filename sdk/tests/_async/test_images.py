@@ -50,9 +50,9 @@ async def test_a_pull_that_fails_on_its_way(
 
 async def test_images_are_listed_and_forgotten(daemon: FakeDaemon, config: Config) -> None:
     images = AsyncDaemon(config).images
-    daemon.machine |= {"/v1/images": {"items": [IMAGE]}, "/v1/images/ghcr.io/a/b:1": IMAGE}
+    daemon.machine |= {"/v1/images": {"items": [IMAGE]}, "/v1/images/registry.example/a/b:1": IMAGE}
     assert await images.list() == [IMAGE]
-    assert await images.get("ghcr.io/a/b:1") == IMAGE
+    assert await images.get("registry.example/a/b:1") == IMAGE
     daemon.answers["DELETE /v1/images/debian%3A12"] = [(204, {}, b"")]
     assert [await images.delete("debian:12") for _ in range(2)] == [True, False]
     with pytest.raises(NotFound):

@@ -16,7 +16,7 @@ from atolld.images.reference import Reference, parse_reference
 from atolld.images.registry import Credentials
 
 IMAGE = Image(
-    reference=parse_reference("ghcr.io/owner/app:1"),
+    reference=parse_reference("registry.example/owner/app:1"),
     digest="sha256:" + "1" * 64,
     platform="linux/amd64",
     layers=(Path("/cache/layers/aa/root"), Path("/cache/layers/bb/root")),

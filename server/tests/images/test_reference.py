@@ -16,7 +16,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("docker.io/debian:12", "docker.io", "library/debian", "12", None, "debian:12"),
         ("index.docker.io/library/debian", "docker.io", "library/debian", "latest", None, "debian:latest"),
         ("owner/app", "docker.io", "owner/app", "latest", None, "owner/app:latest"),
-        ("ghcr.io/o/a/b:v1.2", "ghcr.io", "o/a/b", "v1.2", None, "ghcr.io/o/a/b:v1.2"),
+        ("registry.example/o/a/b:v1.2", "registry.example", "o/a/b", "v1.2", None, "registry.example/o/a/b:v1.2"),
         ("localhost/box", "localhost", "box", "latest", None, "localhost/box:latest"),
         ("localhost:5000/box", "localhost:5000", "box", "latest", None, "localhost:5000/box:latest"),
         ("[::1]:5000/box:Tag", "[::1]:5000", "box", "Tag", None, "[::1]:5000/box:Tag"),

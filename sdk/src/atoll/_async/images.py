@@ -32,8 +32,8 @@ class AsyncImages:
     """The project's images. What is returned are the daemon's JSON objects: `name`, `digest`, `platform`, `pulled_at`,
     `size_bytes`, `layers`, `user`, `workdir`, `envs`, `entrypoint`, `cmd`.
 
-    An image's name is what it was pulled by (`debian:12`, `ghcr.io/owner/app:1`), and can be given as the `template` of
-    a sandbox.
+    An image's name is what it was pulled by (`debian:12`, `registry.example/owner/app:1`), and can be given as the
+    `template` of a sandbox.
     """
 
     def __init__(self, http: AsyncHttp) -> None:

@@ -32,7 +32,7 @@ def image() -> None:
 
 @image.command(
     epilog="\b\nExamples:\n  atoll image pull debian:12\n"
-    "  pass registry | atoll image pull ghcr.io/owner/app:1 --username me --password-stdin"
+    "  pass registry | atoll image pull registry.example/owner/app:1 --username me --password-stdin"
 )
 @click.argument("image")
 @click.option("--username", "-u", metavar="NAME", help="For a registry that wants one.")

@@ -1,4 +1,4 @@
-"""References to images, as people write them: `debian:12`, `ghcr.io/owner/app@sha256:...`, `localhost:5000/box`.
+"""References to images as people write them: `debian:12`, `registry.example/app@sha256:...`, `localhost:5000/box`.
 
 Pure. The rules are those of Docker's `distribution/reference`: without a registry it is Docker Hub, there without an
 owner it is `library/`, and without tag and digest it is the tag `latest`.

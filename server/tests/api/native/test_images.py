@@ -17,9 +17,9 @@ from atolld.images.registry import Credentials
 from ..conftest import Api  # noqa: TID252
 from ..fakeimages import STEPS, FakeImages  # noqa: TID252
 
-NAME = "ghcr.io%2Fowner%2Fapp%3A1"
+NAME = "registry.example%2Fowner%2Fapp%3A1"
 VIEW = {
-    "name": "ghcr.io/owner/app:1",
+    "name": "registry.example/owner/app:1",
     "digest": "sha256:" + "1" * 64,
     "platform": "linux/amd64",
     "pulled_at": "1970-01-01T00:00:01.000Z",
@@ -40,20 +40,20 @@ async def lines(api: Api, **body: Any) -> list[dict[str, Any]]:
 
 
 async def test_a_pull_tells_its_steps_and_the_image(api: Api) -> None:
-    got = await lines(api, reference="ghcr.io/owner/app:1", username="me", password="secret", insecure=True)
+    got = await lines(api, reference="registry.example/owner/app:1", username="me", password="secret", insecure=True)
     assert got == [
         {"phase": "resolve"},
         {"phase": "download", "layer": "sha256:cc", "bytes": 5, "total_bytes": 10},
         {"phase": "done"},
         {"image": {**VIEW, "pulled_at": got[-1]["image"]["pulled_at"]}},
     ]
-    assert api.images.asked == [(parse_reference("ghcr.io/owner/app:1"), Credentials("me", "secret"), True)]
+    assert api.images.asked == [(parse_reference("registry.example/owner/app:1"), Credentials("me", "secret"), True)]
 
 
 async def test_an_image_is_listed_got_and_forgotten(api: Api) -> None:
-    await lines(api, reference="ghcr.io/owner/app:1")
+    await lines(api, reference="registry.example/owner/app:1")
     listed = (await api.http.get("/v1/images")).json()["items"]
-    assert [image["name"] for image in listed] == ["ghcr.io/owner/app:1"]
+    assert [image["name"] for image in listed] == ["registry.example/owner/app:1"]
     assert (await api.http.get(f"/v1/images/{NAME}")).json() == listed[0]
     assert (await api.http.delete(f"/v1/images/{NAME}")).status_code == 204
     assert (await api.error("DELETE", f"/v1/images/{NAME}"))[:2] == (404, "not_found")
@@ -63,15 +63,15 @@ async def test_an_image_is_listed_got_and_forgotten(api: Api) -> None:
 
 async def test_a_sandbox_starts_from_an_image_by_its_name(api: Api) -> None:
     api.world.templates._images = api.services.images
-    assert (await api.error("POST", "/v1/sandboxes", json={"template": "ghcr.io/owner/app:1", "runtime": "fake"}))[
-        :2
-    ] == (
+    assert (
+        await api.error("POST", "/v1/sandboxes", json={"template": "registry.example/owner/app:1", "runtime": "fake"})
+    )[:2] == (
         404,
         "not_found",
     )
-    await lines(api, reference="ghcr.io/owner/app:1")
-    made = await api.create(template="ghcr.io/owner/app:1", envs={"C": "d"})
-    assert made["template"] == "ghcr.io/owner/app:1"
+    await lines(api, reference="registry.example/owner/app:1")
+    made = await api.create(template="registry.example/owner/app:1", envs={"C": "d"})
+    assert made["template"] == "registry.example/owner/app:1"
     assert api.world.node.machine.sandboxes[made["id"]].envs == {"A": "b", "C": "d"}
 
 

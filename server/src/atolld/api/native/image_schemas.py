@@ -16,7 +16,7 @@ class PullImage(Request):
     """An image to be pulled."""
 
     reference: str = Field(
-        max_length=512, description="`debian:12`, `ghcr.io/owner/app@sha256:...`, `localhost:5000/box`."
+        max_length=512, description="`debian:12`, `registry.example/owner/app@sha256:...`, `localhost:5000/box`."
     )
     username: str | None = Field(None, max_length=256, description="For a registry that wants one; never stored.")
     password: SecretStr | None = Field(None, max_length=16384, description="Or a token; never stored.")
