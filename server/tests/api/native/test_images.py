@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from atolld.api.answers import LINES
 from atolld.api.native import images
 from atolld.control.images import Images
 from atolld.foundation.errors import NotFound, Unavailable
@@ -35,7 +36,7 @@ VIEW = {
 
 async def lines(api: Api, **body: Any) -> list[dict[str, Any]]:
     response = await api.http.post(images.PULL_PATH, json=body)
-    assert (response.status_code, response.headers["content-type"]) == (200, images.LINES), response.text
+    assert (response.status_code, response.headers["content-type"]) == (200, LINES), response.text
     return [json.loads(line) for line in response.text.splitlines()]
 
 

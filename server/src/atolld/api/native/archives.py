@@ -5,12 +5,12 @@ Neither is encrypted here: the client does that, and its passphrase never leaves
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
+from atolld.api.answers import with_first
 from atolld.api.native.paths import EncodedRoute
 from atolld.api.native.query import snapshot_ref
 from atolld.api.native.snapshot_schemas import SnapshotView
@@ -64,10 +64,3 @@ async def import_snapshot(
     """Store a snapshot from the stream that `archive` gave. It must be signed by this machine or by one that the
     setting `archive_trust` names, and fit this machine's engine and CPU."""
     return SnapshotView.of(await use.snapshots.import_(caller.project_id, name, pieces_of(request)))
-
-
-async def with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """`first`, and all of `rest`."""
-    yield first
-    async for piece in rest:
-        yield piece

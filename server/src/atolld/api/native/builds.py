@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from atolld.api.errors import internal, render
+from atolld.api.answers import LINES, lines_of
 from atolld.api.framework import request_id_of
 from atolld.api.native.archives import MEDIA_TYPE
 from atolld.api.native.build_schemas import (
@@ -24,14 +24,13 @@ from atolld.api.native.build_schemas import (
     RequestedBuild,
     StartBuild,
 )
-from atolld.api.native.images import LINES
 from atolld.api.services import Caller, Use
 from atolld.api.streams import pieces_of
 from atolld.core.build import LogEntry
 from atolld.core.template import Build, TemplateRecord
 from atolld.core.templatenames import DEFAULT_TAG, parse_template_ref
-from atolld.foundation.errors import AtollError, InvalidArgument, NotFound
-from atolld.foundation.ids import BuildId, RequestId, TemplateId, is_build_id, is_template_id
+from atolld.foundation.errors import InvalidArgument, NotFound
+from atolld.foundation.ids import BuildId, TemplateId, is_build_id, is_template_id
 
 router = APIRouter(tags=["builds"])
 
@@ -151,7 +150,7 @@ async def build_image(request: Request, body: BuildImage, use: Use, caller: Call
         credentials=body.credentials(),
         secrets=body.secret_values(),
     )
-    return StreamingResponse(_lines(items, request_id_of(request)), media_type=LINES)
+    return StreamingResponse(lines_of(items, _line, request_id_of(request)), media_type=LINES)
 
 
 def _ids(template_id: str, build_id: str) -> tuple[TemplateId, BuildId]:
@@ -171,20 +170,8 @@ async def _entries(entries: AsyncIterator[LogEntry]) -> AsyncIterator[bytes]:
             yield _entry(entry)
 
 
-async def _lines(
-    items: AsyncIterator[LogEntry | tuple[TemplateRecord, Build]], request_id: RequestId
-) -> AsyncIterator[bytes]:
-    async with aclosing(items):  # type: ignore[type-var]
-        try:
-            async for item in items:
-                if isinstance(item, LogEntry):
-                    line = BuildLine(log=LogEntryView.of(item))
-                else:
-                    template, build = item
-                    line = BuildLine(template=template.name, build=BuildView.of(build))
-                yield line.model_dump_json(exclude_none=True).encode() + b"\n"
-        except AtollError as error:
-            yield render(error, request_id, None).body + b"\n"
-        except Exception:
-            yield render(internal(request_id), request_id, None).body + b"\n"
-            raise
+def _line(item: LogEntry | tuple[TemplateRecord, Build]) -> BuildLine:
+    if isinstance(item, LogEntry):
+        return BuildLine(log=LogEntryView.of(item))
+    template, build = item
+    return BuildLine(template=template.name, build=BuildView.of(build))

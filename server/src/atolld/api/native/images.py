@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
-from atolld.api.errors import internal, render
+from atolld.api.answers import LINES, lines_of, with_first
 from atolld.api.framework import request_id_of
-from atolld.api.native.archives import MEDIA_TYPE, with_first
+from atolld.api.native.archives import MEDIA_TYPE
 from atolld.api.native.image_schemas import ImageView, Pruned, PullImage, PullStepView
 from atolld.api.native.paths import EncodedRoute
 from atolld.api.native.schemas import Items
 from atolld.api.services import Caller, Use
 from atolld.api.streams import pieces_of
-from atolld.foundation.errors import AtollError
-from atolld.foundation.ids import RequestId
 from atolld.images.imagestore import Image
 from atolld.images.pull import PullProgress
 
@@ -28,7 +23,6 @@ router = APIRouter(tags=["images"], route_class=EncodedRoute)
 
 PULL_PATH = "/v1/images/pull"
 IMPORT_PATH = "/v1/images/import"
-LINES = "application/x-ndjson"
 
 _BINARY = {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 
@@ -57,7 +51,7 @@ async def pull_image(request: Request, body: PullImage, use: Use, caller: Caller
     steps = use.images.pull(caller.project_id, body.reference, body.credentials(), insecure=body.insecure)
     # What can be refused at once has a status; afterwards there is only a line to tell it with.
     first = await anext(steps)
-    return StreamingResponse(_lines(first, steps, request_id_of(request)), media_type=LINES)
+    return StreamingResponse(lines_of(with_first(first, steps), _view, request_id_of(request)), media_type=LINES)
 
 
 @router.post(
@@ -105,21 +99,5 @@ async def export_image(name: str, use: Use, caller: Caller) -> StreamingResponse
     return StreamingResponse(with_first(first, pieces), media_type=MEDIA_TYPE)
 
 
-async def _lines(
-    first: PullProgress | Image, rest: AsyncIterator[PullProgress | Image], request_id: RequestId
-) -> AsyncIterator[bytes]:
-    async with aclosing(rest):  # type: ignore[type-var]
-        try:
-            yield _line(first)
-            async for step in rest:
-                yield _line(step)
-        except AtollError as error:
-            yield render(error, request_id, None).body + b"\n"
-        except Exception:
-            yield render(internal(request_id), request_id, None).body + b"\n"
-            raise
-
-
-def _line(step: PullProgress | Image) -> bytes:
-    view = PullStepView(image=ImageView.of(step)) if isinstance(step, Image) else PullStepView.of(step)
-    return json.dumps(view.model_dump(exclude_none=True)).encode() + b"\n"
+def _view(step: PullProgress | Image) -> PullStepView:
+    return PullStepView(image=ImageView.of(step)) if isinstance(step, Image) else PullStepView.of(step)
