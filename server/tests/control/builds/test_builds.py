@@ -28,7 +28,15 @@ from atolld.core.build import Base, BaseKind, BuildSpec, BuildState, LogEntry, P
 from atolld.core.template import Build, TemplateRecord
 from atolld.foundation.aio import spawn
 from atolld.foundation.clock import ManualClock
-from atolld.foundation.errors import Capacity, FailedPrecondition, Internal, InvalidArgument, NotFound, Unavailable
+from atolld.foundation.errors import (
+    Capacity,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+)
 from atolld.foundation.ids import ProjectId, new_build_id
 from atolld.storage.buildlogs import BuildLogs
 
@@ -299,3 +307,24 @@ async def test_a_definition_that_fails_raises_after_its_lines(bench: Bench) -> N
     bench.sandboxes.exits["boom"] = 1
     with pytest.raises(FailedPrecondition, match="boom"):
         await defined(bench, plan(run(1, "boom")))
+
+
+async def test_a_limit_that_is_met_when_a_build_begins(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, full = bench.records.begin, [True]
+
+    async def begin_when_there_is_room(build: Build, start: str | None, ready: str | None) -> Build:
+        if full[0]:
+            raise LimitExceeded("too many versions")
+        return await begin(build, start, ready)
+
+    monkeypatch.setattr(bench.records, "begin", begin_when_there_is_room)
+    template, build = await bench.builds.request(PROJECT, "mine")
+    with pytest.raises(LimitExceeded):
+        await bench.builds.start(PROJECT, template.id, build.id, plan(run(1, "one")))
+    # Nobody has a name for what a definition asked for: it is not left waiting.
+    with pytest.raises(LimitExceeded):
+        await defined(bench, plan(run(1, "one")))
+    assert sorted(one.state for one in bench.records.builds.values()) == [BuildState.FAILED, BuildState.WAITING]
+    full[0] = False
+    await bench.builds.start(PROJECT, template.id, build.id, plan(run(1, "one")))
+    assert (await bench.builds.finished(PROJECT, template.id, build.id)).state is BuildState.READY
