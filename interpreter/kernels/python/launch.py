@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -17,17 +19,30 @@ def main() -> None:
 
     import atoll_display
     import atoll_kernel
+    from atoll_line import VARIABLE, Line, LineSession
 
     # What code imports is looked for where it runs, not here.
     sys.path[:] = ["" if path == HERE else path for path in sys.path]
-    app = IPKernelApp.instance(kernel_class=atoll_kernel.AtollKernel)
-    # What ran is remembered in memory: a database on disk would be written to at each execution.
-    app.initialize([*sys.argv[1:], "--HistoryManager.hist_file=:memory:"])
+    app = IPKernelApp.instance(
+        kernel_class=atoll_kernel.AtollKernel, outstream_class="atoll_streams.LineStream", session=LineSession()
+    )
+    # What ran is remembered in memory: a database would be written to at each execution, by a thread of its own.
+    app.initialize([*sys.argv[1:], "--HistoryManager.enabled=False"])
     assert app.shell is not None
     atoll_display.setup(app.shell)
     if os.environ.pop("ATOLL_KERNEL_AHEAD", "") == "1":
         _import_ahead()
+        _settle(app.shell)
+    if descriptor := os.environ.pop(VARIABLE, ""):
+        _in_loop(lambda: app.kernel.take_line(Line(int(descriptor))))
     app.start()
+
+
+def _in_loop(work: Callable[[], None]) -> None:
+    """Call `work` once the event loop runs."""
+    from tornado.ioloop import IOLoop
+
+    IOLoop.current().add_callback(work)
 
 
 def _import_ahead() -> None:
@@ -59,6 +74,16 @@ def _draw_ahead() -> None:
     figure.subplots().plot([1, 2], label="ahead")
     figure.savefig(io.BytesIO(), format="png")
     chart_of(figure)
+
+
+def _settle(shell: Any) -> None:
+    """Load what showing the first value loads, and keep what is there now out of all later garbage collections: each
+    would read all of it, and memory that was saved is slow at its first use."""
+    import gc
+
+    shell.display_formatter.format(0)
+    gc.collect()
+    gc.freeze()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from atoll_interpreter import languages, outputs
 from atoll_interpreter.aio import log, spawn
 from atoll_interpreter.errors import Refused
 from atoll_interpreter.kernel import Kernel
+from atoll_interpreter.line import Line
 from atoll_interpreter.outbox import Outbox
 from atoll_interpreter.settings import Settings
 
@@ -66,12 +67,13 @@ class Context:
         self.id = identifier
         self.language = language
         self.cwd = cwd
-        self._kernel = Kernel(language, cwd, settings, zmq_context, self._died)
+        self._kernel = Kernel(language, cwd, settings, zmq_context, self._died, self._take)
         self._turn = asyncio.Lock()
         self._runs: dict[str, _Run] = {}
         self._readers: list[asyncio.Task[None]] = []
         self._envs: Mapping[str, str] = {}
         self._closed = False
+        self._holding = False
 
     def describe(self) -> dict[str, str]:
         """As clients are told of it."""
@@ -198,6 +200,8 @@ class Context:
     async def _start(self, *, ahead: bool = False) -> None:
         await self._stop_readers()
         await self._kernel.start(self._envs, ahead=ahead)
+        if self._kernel.line is not None:
+            return
         client = self._kernel.client
         self._readers = [
             spawn(self._read_broadcasts(client), name=f"iopub-{self.id}"),
@@ -226,6 +230,30 @@ class Context:
             if run.outbox is not None and run.outbox.full:
                 await self._hold(run.outbox)
 
+    def _take(self, message: Mapping[str, Any]) -> None:
+        """One message that came over the line. The reply is the last about an execution."""
+        run = self._runs.get(message["parent_header"]["msg_id"])
+        if run is None:
+            return
+        if message["header"]["msg_type"] == "execute_reply":
+            self._replied(run, message["content"])
+            run.idle.set()
+            return
+        for output in outputs.translate(message):
+            run.put(output)
+        line = self._kernel.line
+        if run.outbox is not None and run.outbox.full and line is not None and not self._holding:
+            self._holding = True
+            line.pause()
+            spawn(self._hold_line(run.outbox, line), name=f"hold-{self.id}")
+
+    async def _hold_line(self, outbox: Outbox, line: Line) -> None:
+        try:
+            await self._hold(outbox)
+        finally:
+            self._holding = False
+            line.resume()
+
     async def _hold(self, outbox: Outbox) -> None:
         # The client reads slower than the code writes: the code waits, so that nothing is lost and nothing piles up.
         self._kernel.signal(signal.SIGSTOP)
@@ -246,13 +274,15 @@ class Context:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_REPLY_WAIT_S):
                         await run.idle.wait()
-                run.put(
-                    outputs.error(content.get("ename", ""), content.get("evalue", ""), content.get("traceback") or "")
-                )
-            elif content.get("status") in ("abort", "aborted"):
-                run.aborted = True
-                run.idle.set()
-            run.replied.set()
+            self._replied(run, content)
+
+    def _replied(self, run: _Run, content: Mapping[str, Any]) -> None:
+        if content.get("status") == "error":
+            run.put(outputs.error(content.get("ename", ""), content.get("evalue", ""), content.get("traceback") or ""))
+        elif content.get("status") in ("abort", "aborted"):
+            run.aborted = True
+            run.idle.set()
+        run.replied.set()
 
     def _lose(self, error: outputs.Output) -> None:
         for run in list(self._runs.values()):

@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from atoll_interpreter.aio import spawn
 from atoll_interpreter.errors import Invalid, KernelFailed
+from atoll_interpreter.line import METADATA, VARIABLE, Line
 from atoll_interpreter.settings import Settings
 
 START_TIMEOUT_S = 60
@@ -52,19 +54,28 @@ class _Manager(AsyncKernelManager):
 class Kernel:
     """The kernel of one context. It can be started again after it ended; `generation` counts its processes.
 
-    `on_death(generation)` is called in the event loop when a process ends that was not asked to.
+    `on_death(generation)` is called in the event loop when a process ends that was not asked to. `on_message(message)`:
+    for each that comes over the line, from kernels that have one; those of the others are read from `client`.
     """
 
     def __init__(
-        self, name: str, cwd: str, settings: Settings, context: zmq.asyncio.Context, on_death: Callable[[int], None]
+        self,
+        name: str,
+        cwd: str,
+        settings: Settings,
+        context: zmq.asyncio.Context,
+        on_death: Callable[[int], None],
+        on_message: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._name = name
         self._cwd = cwd
         self._settings = settings
         self._zmq = context
         self._on_death = on_death
+        self._on_message = on_message
         self._manager: _Manager | None = None
         self._client: AsyncKernelClient | None = None
+        self._line: Line | None = None
         self._expected_end = 0
         self._starting: asyncio.Future[None] | None = None
         self.generation = 0
@@ -75,6 +86,11 @@ class Kernel:
         if self._client is None:
             raise KernelFailed(f"the kernel {self._name} does not run")
         return self._client
+
+    @property
+    def line(self) -> Line | None:
+        """Over which it says all that it says; None: it is read from `client`."""
+        return self._line
 
     @property
     def alive(self) -> bool:
@@ -93,18 +109,34 @@ class Kernel:
         self._manager = manager
         try:
             environ = self._environment(envs) | ({"ATOLL_KERNEL_AHEAD": "1"} if ahead else {})
-            await manager.start_kernel(cwd=self._cwd, env=environ)
+            await self._launch(manager, environ)
             self._watch(self.generation)
             client = manager.client(context=self._zmq)
             client.start_channels(stdin=False, hb=False)
             self._client = client
             await self._until_ready(client)
+            if self._line is not None:
+                # Nothing is read from its other sockets any more, so nothing may come over them.
+                client.stop_channels()
         except (OSError, RuntimeError, TimeoutError) as error:
             await self.stop()
             raise KernelFailed(f"the kernel {self._name} did not start: {error}") from error
         except BaseException:
             await self.stop()
             raise
+
+    async def _launch(self, manager: _Manager, environ: Mapping[str, str]) -> None:
+        spec = manager.kernel_spec
+        if spec is None or not spec.metadata.get(METADATA):
+            await manager.start_kernel(cwd=self._cwd, env=dict(environ))
+            return
+        ours, theirs = socket.socketpair()
+        try:
+            self._line = await Line.open(ours, self._on_message)
+            told = {**environ, VARIABLE: str(theirs.fileno())}
+            await manager.start_kernel(cwd=self._cwd, env=told, pass_fds=(theirs.fileno(),))
+        finally:
+            theirs.close()
 
     async def _until_ready(self, client: AsyncKernelClient) -> None:
         """Raises RuntimeError when the process ends before it answers."""
@@ -131,6 +163,8 @@ class Kernel:
             "stop_on_error": False,
         }
         client = self.client
+        if self._line is not None:
+            return self._line.ask(content, {"atoll": variables} if variables else {})
         message = client.session.msg("execute_request", content, metadata={"atoll": variables} if variables else {})
         client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
@@ -140,6 +174,7 @@ class Kernel:
         self._expected_end = self.generation
         client, manager = self._client, self._manager
         self._client = self._manager = None
+        self._close_line()
         if client is not None:
             client.stop_channels()
         if manager is not None:
@@ -221,9 +256,15 @@ class Kernel:
                 self._starting.set_result(None)
         else:
             client, self._client = self._client, None
+            self._close_line()
             if client is not None:
                 client.stop_channels()
             self._on_death(generation)
+
+    def _close_line(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
 
 
 async def _wait_ready(client: AsyncKernelClient) -> None:
