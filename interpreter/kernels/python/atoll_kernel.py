@@ -1,4 +1,4 @@
-"""IPython's kernel, with the environment variables that come along with code, and executions that come over the line."""
+"""IPython's kernel, with the environment variables that come along with code, and requests that come over the line."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ class AtollKernel(IPythonKernel):
 
     async def _run(self, request: dict[str, Any]) -> None:
         """One execution, as the kernel's own dispatcher does it."""
-        assert self.session is not None
+        assert isinstance(self.session, LineSession)
         async with self._main_asyncio_lock:
             header = self.session.msg_header("execute_request") | {"msg_id": request["msg_id"], "session": NAME}
             header["date"] = header["date"].isoformat()
             message = {**request, "header": header, "parent_header": {}, "msg_type": "execute_request", "buffers": []}
             self.set_parent([], message)
+            # A result is the last that code does, unless each of its lines has one.
+            each = getattr(self.shell, "ast_node_interactivity", "") == "all"
+            self.session.held = ("execute_input",) if each else ("execute_input", "execute_result")
             self.pre_handler_hook()
             try:
                 await self.execute_request(None, [], message)

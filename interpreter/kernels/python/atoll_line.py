@@ -1,7 +1,7 @@
 """The line: one socket between the server and this kernel, for executions and all that they say.
 
-Jupyter's own sockets pass each message through two threads on either side, and a thread that wakes up is what is slow in
-a sandbox: an execution over them takes three times as long. They stay open for everything else.
+Jupyter's own sockets pass each message through two threads on either side, and threads that wake up are what is slow
+in a sandbox: an execution over them takes three times as long. They stay open for everything else.
 """
 
 from __future__ import annotations
@@ -115,9 +115,11 @@ class LineSession(Session):
     """A session whose messages about what came over the line go back over it. `held`: kinds that wait for the next."""
 
     line: Line | None = None
-    held: frozenset[str] = frozenset(("execute_input",))
+    held: tuple[str, ...] = ()
 
-    def send(self, stream: Any, msg_or_type: Any, content: Any = None, parent: Any = None, *rest: Any, **more: Any) -> Any:
+    def send(
+        self, stream: Any, msg_or_type: Any, content: Any = None, parent: Any = None, *rest: Any, **more: Any
+    ) -> Any:
         """As Jupyter's does."""
         if self.line is None:
             return super().send(stream, msg_or_type, content, parent, *rest, **more)

@@ -27,7 +27,7 @@ class LineStream(OutStream):
         self._sending = threading.RLock()
         self._reading = threading.RLock()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        super().__init__(*args, **options)
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
         os.register_at_fork(after_in_child=self._in_child)
 
     def flush(self) -> None:
@@ -37,7 +37,7 @@ class LineStream(OutStream):
     def _flush(self) -> None:
         # Nobody else's output may come between taking it from the buffer and sending it.
         with self._uninterrupted(), self._sending:
-            super()._flush()
+            super()._flush()  # type: ignore[no-untyped-call]
 
     def drain(self) -> None:
         """Take over what programs that code started have written to the descriptor by now."""

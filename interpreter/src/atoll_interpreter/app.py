@@ -9,17 +9,17 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from atoll_interpreter import agent, kernel
 from atoll_interpreter.aio import log, spawn
+from atoll_interpreter.context import Context
 from atoll_interpreter.contexts import Contexts
 from atoll_interpreter.errors import Invalid, Refused
 from atoll_interpreter.languages import check_variables
-from atoll_interpreter.outbox import Outbox
-from atoll_interpreter.outputs import KEEPALIVE
 from atoll_interpreter.settings import Settings
+from atoll_interpreter.streaming import Lines
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
@@ -32,6 +32,7 @@ class Interpreter:
         self._contexts = Contexts(settings)
         self._ready = False
         self._told_with: str | None = None
+        self._asked_with: str | None = None
 
     def app(self) -> Starlette:
         """The ASGI application; its lifespan starts and ends the kernels."""
@@ -81,12 +82,12 @@ class Interpreter:
             raise Invalid("Only one of context_id or language can be provided")
         envs = _variables(body, "env_vars")
         check_variables(envs)
-        lasting = await self._lasting(request, body)
         context = self._contexts.get(context_id) if context_id else await self._contexts.default(language)
+        lasting = await self._lasting(request, body, context)
         outbox = context.execute(code, envs, lasting)
-        return StreamingResponse(_lines(outbox, self._settings.keepalive_s), media_type="application/x-ndjson")
+        return Lines(outbox, self._settings.keepalive_s)
 
-    async def _lasting(self, request: Request, body: Mapping[str, Any]) -> Mapping[str, str] | None:
+    async def _lasting(self, request: Request, body: Mapping[str, Any], context: Context) -> Mapping[str, str] | None:
         if body.get("sandbox_envs") is not None:
             self._contexts.lasting = _variables(body, "sandbox_envs")
             return self._contexts.lasting
@@ -94,6 +95,11 @@ class Interpreter:
         # own token.
         token = request.headers.get("x-access-token", "")
         if self._told_with != token:
+            if self._asked_with != token:
+                # The first of a sandbox that starts from the memory of another: what the kernel needs of it is brought
+                # back while the agent is asked.
+                self._asked_with = token
+                spawn(context.warm(), name="warm")
             told = await agent.sandbox_variables(self._settings.agent_url, token)
             if told is None:
                 return None
@@ -121,16 +127,6 @@ class Interpreter:
         context = self._contexts.get(request.path_params["id"])
         await context.restart()
         return JSONResponse(context.describe())
-
-
-async def _lines(outbox: Outbox, keepalive_s: float) -> AsyncIterator[bytes]:
-    keepalive = json.dumps(KEEPALIVE).encode() + b"\n"
-    try:
-        while (taken := await outbox.take(keepalive_s)) is not None:
-            yield taken or keepalive
-    finally:
-        # At the end this does nothing; before it, the client has gone.
-        outbox.abandon()
 
 
 async def _body(request: Request) -> Mapping[str, Any]:

@@ -193,9 +193,12 @@ class Context:
         self._kernel.signal(signal.SIGKILL)
 
     async def warm(self) -> None:
-        """Run nothing, as code is run: the first execution is slower than all others."""
+        """Run nothing, as code is run: the first execution is slower than all others. Not while code runs."""
+        if self._turn.locked():
+            return
         async with self._turn:
-            await self._silently(languages.nothing(self.language))
+            if self._kernel.alive:
+                await self._silently(languages.nothing(self.language))
 
     async def _start(self, *, ahead: bool = False) -> None:
         await self._stop_readers()

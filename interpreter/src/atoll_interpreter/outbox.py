@@ -81,6 +81,8 @@ class Outbox:
                         await self._changed.wait()
             except TimeoutError:
                 return b""
+            # What came together goes together: whoever filled it has more to say before it gives way.
+            await asyncio.sleep(0)
         if not self._lines:
             return None
         taken = bytearray()
