@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.tests.control.builds.fakes import FakeBuildMachine, FakeCache, FakeSaves, FakeStepSandboxes, run
+from server.tests.control.builds.fakes import FakeBuildMachine, FakeCache, FakeMounts, FakeSaves, FakeStepSandboxes, run
 
 from atolld.control.builds.builds import Builds
 from atolld.control.builds.definitions import Definitions
@@ -45,7 +45,7 @@ class FakeBuilds:
         self.machine = FakeBuildMachine()
         self.sandboxes = FakeStepSandboxes(self.machine)
         self.records = registry.builds
-        steps = Steps(self.machine, self.sandboxes, FakeCache(), self.clock.now)  # type: ignore[arg-type]
+        steps = Steps(self.machine, self.sandboxes, FakeCache(), self.clock.now, FakeMounts())  # type: ignore[arg-type]
         work = BuildWork(
             records=self.records,
             machine=self.machine,

@@ -201,18 +201,25 @@ async def test_a_refusal_kills_nothing() -> None:
     assert agent.calls == []
 
 
-async def test_input_is_sent_in_pieces_and_closed() -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_input_is_sent_in_pieces_and_closed(streamed: bool) -> None:
     agent = FakeAgent(START, hold=True)
     text = "ä" * 200_000
+
+    async def pieces_of_text() -> AsyncIterator[bytes]:
+        for start in range(0, 400_000, 300_000):
+            yield text.encode()[start : start + 300_000]
+
     async with serving(agent) as address:
-        work = run_command(address, TOKEN, ["cat"], user="root", stdin=text, on_output=lambda *_: None)
+        stdin = pieces_of_text() if streamed else text
+        work = run_command(address, TOKEN, ["cat"], user="root", stdin=stdin, on_output=lambda *_: None)
         task = asyncio.get_running_loop().create_task(work)
         await asyncio.wait_for(agent.input_ended.wait(), 5)
         task.cancel()
         await asyncio.wait([task])
     pieces = [one[1]["input"]["stdin"] for one in agent.calls if one[0].endswith("SendInput")]  # type: ignore[index]
     assert b"".join(map(base64.b64decode, pieces)).decode() == text
-    assert len(pieces) == 2
+    assert len(pieces) == (3 if streamed else 2)
     assert agent.started["stdin"] is True
 
 

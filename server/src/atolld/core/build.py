@@ -49,11 +49,35 @@ class SecretMount:
     mode: int = 0o400
 
 
+class Sharing(StrEnum):
+    """What two steps that want the same cache at once do: both have it and the last one to end counts; one waits; or
+    the second has an empty one."""
+
+    SHARED = "shared"
+    LOCKED = "locked"
+    PRIVATE = "private"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMount:
+    """A directory in memory whose contents are there again for the next step of the project that names the same `id`.
+    `readonly`: what the step changes in it is not kept."""
+
+    id: str
+    target: str
+    sharing: Sharing = Sharing.SHARED
+    readonly: bool = False
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A command in a sandbox. `argv`: whole, with its shell. `envs`: build arguments, seen by this step only.
     `user` None: the one of the last `User`. `stdin`: a heredoc's text. `network` False: without any.
-    `memory`: directories that are empty and in memory while it runs; of what is in them nothing stays."""
+    `memory`: directories that are empty and in memory while it runs; of what is in them nothing stays. `caches`: others
+    that begin with what they held last."""
 
     where: Where
     argv: tuple[str, ...]
@@ -64,6 +88,7 @@ class Run:
     network: bool = True
     force: bool = False
     memory: tuple[str, ...] = ()
+    caches: tuple[CacheMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

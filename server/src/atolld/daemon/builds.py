@@ -25,6 +25,7 @@ from atolld.control.templatetags import TemplateTags
 from atolld.daemon.nodes import BuiltNode
 from atolld.daemon.settings import Settings
 from atolld.foundation.clock import Clock
+from atolld.images.cachemounts import CacheMounts
 from atolld.images.interpreter import NAME as INTERPRETER
 from atolld.images.interpreter import InterpreterRecipe
 from atolld.images.stepcache import StepCache
@@ -80,7 +81,8 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
     rows = TemplateBuilds(ground.records, machine, clock, saves.memory, ground.settings.max_versions)
     rows.on_ended = ground.sandboxes.garbage.wake
     sandboxes = StepSandboxes(node, AgentGuest(), ground.built.lender, clock, telemetry)
-    steps = Steps(machine, sandboxes, StepCache(ground.settings.cache_dir), clock.now)
+    cache = ground.settings.cache_dir
+    steps = Steps(machine, sandboxes, StepCache(cache), clock.now, CacheMounts(cache, clock))
     work = BuildWork(
         records=rows,
         machine=machine,

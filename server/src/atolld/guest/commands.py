@@ -9,7 +9,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from urllib.parse import urlencode
 
@@ -39,7 +39,7 @@ async def run_command(
     user: str,
     cwd: str | None = None,
     envs: Mapping[str, str] | None = None,
-    stdin: str | None = None,
+    stdin: str | AsyncIterator[bytes] | None = None,
     on_output: OnOutput,
 ) -> int:
     """Run `argv` as `user` (name or number) in `cwd` (None: where the sandbox's commands start), and wait for its end.
@@ -71,7 +71,7 @@ async def run_command(
                 if isinstance(start := event.get("start"), dict) and not helpers:
                     helpers.append(spawn(agent.end_leftovers(tag, start.get("pid"), quiet), name="watch-command"))
                     if stdin is not None:
-                        helpers.append(spawn(agent.feed(tag, stdin.encode()), name="feed-command"))
+                        helpers.append(spawn(agent.feed(tag, stdin), name="feed-command"))
                 if isinstance(data := event.get("data"), dict):
                     quiet.broken()
                     _hand_over(data, on_output)
@@ -111,13 +111,14 @@ class _Agent:
         self._address = address
         self._token = token
 
-    async def feed(self, tag: str, data: bytes) -> None:
-        """Write `data` to its standard input and close that; a command that reads no more is no error."""
-        for start in range(0, len(data), STDIN_CHUNK_BYTES):
-            piece = base64.b64encode(data[start : start + STDIN_CHUNK_BYTES]).decode()
-            message = {"process": {"tag": tag}, "input": {"stdin": piece}}
-            if not await self._try("process.Process/SendInput", message):
-                return
+    async def feed(self, tag: str, stdin: str | AsyncIterator[bytes]) -> None:
+        """Write it to its standard input and close that; a command that reads no more is no error."""
+        async for data in _once(stdin.encode()) if isinstance(stdin, str) else stdin:
+            for start in range(0, len(data), STDIN_CHUNK_BYTES):
+                piece = base64.b64encode(data[start : start + STDIN_CHUNK_BYTES]).decode()
+                message = {"process": {"tag": tag}, "input": {"stdin": piece}}
+                if not await self._try("process.Process/SendInput", message):
+                    return
         await self._try("process.Process/CloseStdin", {"process": {"tag": tag}})
 
     async def end_leftovers(self, tag: str, pid: object, quiet: _Quiet) -> None:
@@ -182,6 +183,10 @@ class _Agent:
             return await exchange(reader, writer, "POST", f"/{method}", headers, json.dumps(message).encode())
         finally:
             writer.close()
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def _hand_over(data: Mapping[str, object], on_output: OnOutput) -> None:

@@ -25,6 +25,7 @@ from atolld.host.privatemounts import in_private_mounts
 from atolld.host.templatelayers import TemplateLayers
 from atolld.images.baselayers import BaseLayers
 from atolld.images.budget import LayerBudget
+from atolld.images.cachemounts import CacheMounts
 from atolld.images.contextstore import ContextStore
 from atolld.images.copying import Copying
 from atolld.images.copykeys import question_of, remembered
@@ -66,6 +67,7 @@ class BuildMachine:
         self._images = images
         self._store = LayerStore(cache)
         self._contexts = contexts or ContextStore(cache, self._clock)
+        self._mounts = CacheMounts(cache, self._clock)
         self._pins = TemplateLayers(cache / "layers", instance)
         # A place to mount stages at; every thread that does has mounts of its own.
         self._place = cache / "builds" / "view"
@@ -209,12 +211,14 @@ class BuildMachine:
             return _key_of(view, step, stop)
 
     async def _tidy(self) -> None:
-        """Once an hour: uploads that nobody used for a week go, of any project, and layers that killed builds left."""
+        """Once an hour: uploads and caches that nobody used for a week go, of any project, and layers that killed
+        builds left."""
         now = self._clock.monotonic()
         if self._tidied_at is not None and now - self._tidied_at < TIDY_S:
             return
         self._tidied_at = now
         await asyncio.to_thread(self._contexts.sweep)
+        await asyncio.to_thread(self._mounts.sweep)
         await asyncio.to_thread(self._store.remove_leftovers)
 
     def _make_place(self) -> None:

@@ -26,6 +26,7 @@ from atolld.images.build_environment import (
     inherited_environment,
     public_environment,
 )
+from atolld.images.cachemounts import CacheMounts
 from atolld.images.contextstore import FRESH_S, ContextStore
 from atolld.images.imagestore import ImageStore
 from atolld.images.layers import Layer, LayerStore
@@ -176,6 +177,7 @@ class TemplateStore:
         named |= ImageStore(self._cache).layer_digests()
         Blobs(self._cache).remove_all()
         ContextStore(self._cache, self._clock).sweep(older_s=FRESH_S)
+        CacheMounts(self._cache, self._clock).sweep(older_s=FRESH_S)
         unnamed = sorted(set(self._layers.digests()) - kept - named - self._layers.layers_in_use())
         removed = tuple(digest for digest in unnamed if self._layers.drop(digest, self._clock.now()))
         self._layers.remove_leftovers()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from atolld.control.buildmachine import BaseLayers, Told
-from atolld.control.builds.sandbox import OnOutput, StepSandbox
+from atolld.control.builds.sandbox import OnOutput, Stdin, StepSandbox
 from atolld.core.build import Base, BaseKind, BuildSpec, BuildState, Built, Copy, Failure, Run, Where
 from atolld.core.defaults import GuestDefaults
 from atolld.core.template import Build, TemplateRecord
@@ -123,6 +125,40 @@ class FakeCache:
         self.said[key] = digest
 
 
+class FakeNewCache:
+    def __init__(self, owner: FakeMounts, key: tuple[ProjectId, str]) -> None:
+        self._owner, self._key = owner, key
+        self._data = b""
+        owner.begun += 1
+
+    def write(self, piece: bytes) -> None:
+        self._data += piece
+
+    def commit(self) -> None:
+        if self._owner.failure is not None:
+            raise self._owner.failure
+        self._owner.kept[self._key] = self._data
+
+    def abandon(self) -> None:
+        self._owner.begun -= 1
+
+
+class FakeMounts:
+    """`kept`: tars by project and id. `begun`: those that were neither committed nor abandoned."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[ProjectId, str], bytes] = {}
+        self.failure: Exception | None = None
+        self.begun = 0
+
+    def read(self, project_id: ProjectId, id: str) -> BinaryIO | None:
+        data = self.kept.get((project_id, id))
+        return None if data is None else io.BytesIO(data)
+
+    def write(self, project_id: ProjectId, id: str) -> FakeNewCache:
+        return FakeNewCache(self, (project_id, id))
+
+
 @dataclass
 class Ran:
     """One command that was run."""
@@ -131,7 +167,7 @@ class Ran:
     user: str
     cwd: str | None
     envs: Mapping[str, str]
-    stdin: str | None
+    stdin: str | bytes | None
 
 
 @dataclass
@@ -185,10 +221,14 @@ class FakeStepSandbox:
         cwd: str | None,
         envs: Mapping[str, str],
         on_output: OnOutput,
-        stdin: str | None = None,
+        stdin: Stdin = None,
     ) -> int:
         owner, command = self._owner, argv[-1]
-        owner.ran.append(Ran(argv, user, cwd, dict(envs), stdin))
+        if stdin is not None and not isinstance(stdin, str):
+            given: str | bytes | None = b"".join([piece async for piece in stdin])
+        else:
+            given = stdin
+        owner.ran.append(Ran(argv, user, cwd, dict(envs), given))
         owner.running.set()
         if command == "no such user":
             raise InvalidArgument("there is no user 'nobody'")

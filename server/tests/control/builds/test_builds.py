@@ -11,6 +11,7 @@ import pytest
 from server.tests.control.builds.fakes import (
     FakeBuildMachine,
     FakeCache,
+    FakeMounts,
     FakeRecords,
     FakeSaves,
     FakeStepSandboxes,
@@ -56,7 +57,7 @@ class Bench:
         self.machine = FakeBuildMachine()
         self.sandboxes = FakeStepSandboxes(self.machine)
         self.records, self.saves = FakeRecords(), FakeSaves()
-        steps = Steps(self.machine, self.sandboxes, FakeCache(), self.clock.now)  # type: ignore[arg-type]
+        steps = Steps(self.machine, self.sandboxes, FakeCache(), self.clock.now, FakeMounts())  # type: ignore[arg-type]
         self.work = BuildWork(
             records=self.records,
             machine=self.machine,

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
-from server.tests.control.builds.fakes import BASE, FakeBuildMachine, FakeCache, FakeStepSandboxes, run, where
+from server.tests.control.builds.fakes import (
+    BASE,
+    FakeBuildMachine,
+    FakeCache,
+    FakeMounts,
+    FakeStepSandboxes,
+    run,
+    where,
+)
 
 from atolld.control.buildmachine import BaseLayers
 from atolld.control.builds.failing import StepFailed
@@ -52,7 +60,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.sandboxes = FakeStepSandboxes(self.machine)
-        steps = Steps(self.machine, self.sandboxes, FakeCache(), lambda: 1.0)  # type: ignore[arg-type]
+        steps = Steps(self.machine, self.sandboxes, FakeCache(), lambda: 1.0, FakeMounts())  # type: ignore[arg-type]
         self.stages = Stages(self.machine, Bases(), steps)
 
     async def build(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from atolld.core.build import Copy, ImageConfig, Run, SecretMount
+from atolld.core.build import CacheMount, Copy, ImageConfig, Run, SecretMount, Sharing
 from atolld.foundation.errors import InvalidArgument
 
 from .reading import FILES, bound, only, said
@@ -113,6 +113,7 @@ def test_mounts() -> None:
         "--mount=type=secret,target=/etc/token --mount=type=secret,id=a,env=TOKEN,required=false "
         "--mount=type=secret,id=b,target=rel "
         "--mount=type=cache,target=/root/.cache,sharing=locked --mount=type=tmpfs,dst=/t,size=1m "
+        "--mount=type=cache,id=$ID,dst=rel/./c,ro,mode=0700,uid=7,gid=8 "
         "--network=none make"
     )
     assert isinstance(step, Run)
@@ -122,7 +123,11 @@ def test_mounts() -> None:
         SecretMount("a", None, "TOKEN"),
         SecretMount("b", "/run/secrets/rel"),
     )
-    assert (step.memory, step.network) == (("/root/.cache", "/t"), False)
+    assert (step.memory, step.network) == (("/t",), False)
+    assert step.caches == (
+        CacheMount("/root/.cache", "/root/.cache", Sharing.LOCKED),
+        CacheMount("npm", "rel/./c", Sharing.SHARED, True, 7, 8, 0o700),
+    )
 
 
 def test_flags_of_copies() -> None:
@@ -197,7 +202,10 @@ HEALTHCHECK --interval=1m30s --timeout=500ms --retries=3 CMD curl localhost
         ("RUN --mount=type=secret,id=a,mode=9 make", "mode '9' is not a number"),
         ("RUN --mount=type=secret,id=a,id=b make", "given twice"),
         ("RUN --mount=type=cache make", "has no target"),
-        ("RUN --mount=type=cache,target=/c,from=x make", "begins empty"),
+        ("RUN --mount=type=cache,target=/c,from=x make", "leave its 'from' and 'source' out"),
+        ("RUN --mount=type=cache,target=/c,sharing=all make", "shared, locked, private, not 'all'"),
+        ("RUN --mount=type=cache,target=/c,size=1 make", "no field 'size'"),
+        ("RUN --mount=type=cache,target=/c,mode=rw make", "mode 'rw'"),
         ("RUN --network=host make", "never sees the host's network"),
         ("RUN --network=x make", "'default' or 'none'"),
         ("RUN --security=insecure make", "--security is not supported"),

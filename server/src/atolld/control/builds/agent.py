@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atolld.control.builds.sandbox import OnOutput
+from atolld.control.builds.sandbox import OnOutput, Stdin
 from atolld.guest.commands import run_command
 from atolld.guest.files import put_file, remove_path
 
@@ -21,7 +21,7 @@ class AgentGuest:
         user: str,
         cwd: str | None,
         envs: Mapping[str, str],
-        stdin: str | None,
+        stdin: Stdin,
         on_output: OnOutput,
     ) -> int:
         """See `run_command`."""

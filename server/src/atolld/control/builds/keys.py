@@ -12,13 +12,15 @@ from dataclasses import asdict
 
 from atolld.control.builds.progress import Progress
 from atolld.core.build import Copy, Run
+from atolld.foundation.ids import ProjectId
 
 # Raise it when the same step would come out otherwise.
 FORMAT_VERSION = 1
 
 
-def run_key(step: Run, before: Progress) -> str:
-    """Of a command."""
+def run_key(step: Run, before: Progress, project_id: ProjectId) -> str:
+    """Of a command; of the project's own where it reads a cache that is."""
+    caches = {"caches": [asdict(cache) for cache in step.caches], "project": project_id} if step.caches else {}
     return _digest(
         "run",
         before.layers,
@@ -30,6 +32,7 @@ def run_key(step: Run, before: Progress) -> str:
         network=step.network,
         secrets=[asdict(secret) for secret in step.secrets],
         memory=step.memory,
+        **caches,
     )
 
 

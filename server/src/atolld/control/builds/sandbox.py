@@ -29,6 +29,7 @@ _ROOM_PAUSE_S = 2.0
 
 # The stream ("stdout" or "stderr"), and what came.
 OnOutput = Callable[[str, bytes], None]
+Stdin = str | AsyncIterator[bytes] | None
 
 
 class Guest(Protocol):
@@ -43,7 +44,7 @@ class Guest(Protocol):
         user: str,
         cwd: str | None,
         envs: Mapping[str, str],
-        stdin: str | None,
+        stdin: Stdin,
         on_output: OnOutput,
     ) -> int:
         """The command's exit code, -1 when a signal ended it; ended itself when the caller is cancelled.
@@ -87,7 +88,7 @@ class StepSandbox:
         cwd: str | None,
         envs: Mapping[str, str],
         on_output: OnOutput,
-        stdin: str | None = None,
+        stdin: Stdin = None,
     ) -> int:
         """See `Guest.run`; when the sandbox dies meanwhile, Internal with what killed it."""
         told = {**self.lent.envs, **envs}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from atolld.control.buildmachine import BuildMachine
+from atolld.control.builds.caches import CacheStore, Held, StepCaches, mount_memory
 from atolld.control.builds.failing import StepFailed
 from atolld.control.builds.keys import copy_key, directory_key, run_key
 from atolld.control.builds.lines import LAST_LINES, Lines
@@ -56,13 +57,19 @@ class Steps:
     """Runs them, each at most once at a time, whoever asks for it."""
 
     def __init__(
-        self, machine: BuildMachine, sandboxes: StepSandboxes, cache: StepCache, now: Callable[[], float]
+        self,
+        machine: BuildMachine,
+        sandboxes: StepSandboxes,
+        cache: StepCache,
+        now: Callable[[], float],
+        mounts: CacheStore,
     ) -> None:
         self._machine = machine
         self._sandboxes = sandboxes
         self._cache = cache
         self._now = now
         self._shared = SharedWork()
+        self._caches = StepCaches(mounts)
 
     async def take(
         self, order: Order, step: Step, before: Progress, stages: Mapping[int, tuple[str, ...]], say: Say
@@ -122,9 +129,10 @@ class Steps:
                 raise InvalidArgument(f"the step needs the secret {secret.id!r}, which was not given")
 
         async def make(digest: str, tell: Say) -> None:
-            await self._in_sandbox(order, step, before, digest, tell)
+            async with self._caches.held(order.project_id, step.caches) as held:
+                await self._in_sandbox(order, step, before, digest, tell, held)
 
-        return await self._layer(order, step, run_key(step, before), before, make, say)
+        return await self._layer(order, step, run_key(step, before, order.project_id), before, make, say)
 
     async def _layer(
         self, order: Order, step: Run | Copy, key: str, before: Progress, make: Make, say: Say
@@ -150,7 +158,9 @@ class Steps:
         await self._shared.join(digest, begin, say)
         return before.with_layer(digest) if self._machine.has_layer(digest) else before
 
-    async def _in_sandbox(self, order: Order, step: Run, before: Progress, digest: str, tell: Say) -> None:
+    async def _in_sandbox(
+        self, order: Order, step: Run, before: Progress, digest: str, tell: Say, held: Sequence[Held]
+    ) -> None:
         roots = tuple(map(self._machine.layer_root, before.layers))
         lines = Lines(lambda line: tell("info", line), order.secrets.values())
         async with self._sandboxes.open(
@@ -159,7 +169,9 @@ class Steps:
             user = step.user or before.user
             envs = {**before.envs, **step.envs}
             for directory in step.memory:
-                await _mount_memory(sandbox, posixpath.join(before.workdir, directory))
+                await mount_memory(sandbox, posixpath.join(before.workdir, directory))
+            about = (sandbox, held, before.workdir, order.spec.resources.memory_mib, tell)
+            await self._caches.fill(order.project_id, *about)
             put = [secret for secret in step.secrets if secret.id in order.secrets]
             for secret in put:
                 envs |= await self._give(sandbox, secret, order.secrets[secret.id], user)
@@ -169,6 +181,8 @@ class Steps:
                 )
             finally:
                 lines.end()
+            # Also of a step that failed: what it fetched is there for the next try.
+            await self._caches.keep(order.project_id, *about)
             if status != 0:
                 raise _failed(step, status, lines.last)
             for secret in put:
@@ -210,15 +224,6 @@ class Steps:
 def _label(order: Order, step: Step) -> str:
     where = step.where
     return f"[{where.phase or f'builder {where.number}/{order.total}'}] {where.text}"
-
-
-async def _mount_memory(sandbox: StepSandbox, path: str) -> None:
-    argv = ("/bin/sh", "-c", 'mkdir -p "$0" && mount -t tmpfs -o mode=1777 tmpfs "$0"', path)
-    if await sandbox.run(argv, user="root", cwd="/", envs={}, on_output=lambda *_: None) != 0:
-        raise InvalidArgument(
-            f"{path!r} cannot be a directory in memory for this step: it takes the image's sh, mkdir and mount, and a "
-            "runtime in which root may mount (gvisor)"
-        )
 
 
 def _target(secret: SecretMount) -> str:

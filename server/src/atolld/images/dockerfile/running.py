@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 
-from atolld.core.build import Run, SecretMount, Where
+from atolld.core.build import CacheMount, Run, SecretMount, Sharing, Where
 from atolld.images.dockerfile.failing import quoted
 from atolld.images.dockerfile.flags import is_true, read_fields, read_flags
 from atolld.images.dockerfile.scope import Scope
@@ -14,6 +14,11 @@ from atolld.images.dockerfile.syntax import Instruction
 
 _FLAGS = ("mount", "network", "security", "device")
 _SECRET_FIELDS = frozenset({"type", "id", "target", "dst", "destination", "env", "required", "mode", "uid", "gid"})
+_CACHE_FIELDS = frozenset(
+    {"type", "id", "target", "dst", "destination", "sharing", "readonly", "ro", "mode", "uid", "gid"}
+    # Told what to do instead.
+    | {"from", "source", "src"}
+)
 _MAX_MOUNTS = 32
 
 _REFUSED_MOUNTS = {
@@ -42,14 +47,16 @@ def run_step(instruction: Instruction, where: Where, scope: Scope, shell: tuple[
     mounts = flags.get("mount", [])
     if len(mounts) > _MAX_MOUNTS:
         raise ValueError(f"{len(mounts)} mounts are too many: {_MAX_MOUNTS} are the most")
-    secrets, memory = [], []
+    secrets, memory, caches = [], [], []
     for mount in mounts:
         fields = read_fields(mount)
         kind = fields.get("type", "bind")
         if kind == "secret":
             secrets.append(_secret(fields, scope, lenient=lenient))
-        elif kind in ("cache", "tmpfs"):
+        elif kind == "tmpfs":
             memory.append(_memory_target(fields, scope))
+        elif kind == "cache":
+            caches.append(_cache(fields, scope))
         elif kind in _REFUSED_MOUNTS:
             raise ValueError(f"--mount=type={kind} is not supported: {_REFUSED_MOUNTS[kind]}")
         else:
@@ -62,6 +69,7 @@ def run_step(instruction: Instruction, where: Where, scope: Scope, shell: tuple[
         stdin=stdin,
         network=_network(flags.get("network", ["default"])[0]),
         memory=tuple(dict.fromkeys(memory)),
+        caches=tuple({cache.target: cache for cache in caches}.values()),
     )
 
 
@@ -117,8 +125,28 @@ def _memory_target(fields: Mapping[str, str], scope: Scope) -> str:
     if not target:
         raise ValueError("a mount has no target: write target=<directory>")
     if "from" in fields or "source" in fields or "src" in fields:
-        raise ValueError("a cache begins empty here: leave its 'from' and 'source' out")
+        raise ValueError("what is mounted begins without the files of an image: leave its 'from' and 'source' out")
     return target
+
+
+def _cache(fields: Mapping[str, str], scope: Scope) -> CacheMount:
+    unknown = sorted(set(fields) - _CACHE_FIELDS)
+    if unknown:
+        raise ValueError(f"a cache has no field {quoted(unknown[0])}: there are {', '.join(sorted(_CACHE_FIELDS))}")
+    target = _memory_target(fields, scope)
+    sharing = fields.get("sharing", Sharing.SHARED.value)
+    if sharing not in list(Sharing):
+        raise ValueError(f"a cache's sharing is {', '.join(Sharing)}, not {quoted(sharing)}")
+    readonly = next((fields[name] for name in ("readonly", "ro") if name in fields), "false")
+    return CacheMount(
+        scope.word(fields.get("id", "")) or posixpath.normpath(target),
+        target,
+        Sharing(sharing),
+        readonly=is_true(readonly, "readonly"),
+        uid=_number(fields.get("uid", "0"), 10, "uid"),
+        gid=_number(fields.get("gid", "0"), 10, "gid"),
+        mode=_number(fields.get("mode", "0755"), 8, "mode"),
+    )
 
 
 def _number(text: str, base: int, what: str) -> int:
