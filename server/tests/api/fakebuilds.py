@@ -19,6 +19,7 @@ from atolld.control.testing import Registry
 from atolld.core.build import Base, BaseKind, BuildSpec, Plan, Stage
 from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import InvalidArgument
+from atolld.node.fake import FakeNode
 from atolld.storage.buildlogs import BuildLogs
 
 
@@ -59,6 +60,7 @@ class FakeBuilds:
             machine=self.machine,
             work=work,
             logs=BuildLogs(directory),
+            capacity=FakeNode(self.clock).capacity,
             clock=self.clock,
             telemetry=NoTelemetry(),
         )

@@ -95,6 +95,7 @@ def put_together(ground: Ground, clock: Clock, telemetry: Telemetry) -> BuildPar
         machine=machine,
         work=work,
         logs=ground.logs,
+        capacity=node.capacity,
         clock=clock,
         telemetry=telemetry,
     )

@@ -65,16 +65,8 @@ class CapacityBook:
                 "end some or raise the setting",
                 max_sandboxes=limits.max_sandboxes,
             )
-        if resources.cpu > limits.cpu_total:
-            raise Capacity(
-                f"cpu is {resources.cpu:g}, but the machine has {limits.cpu_total:g} cores; ask for less",
-                cpu_total=limits.cpu_total,
-            )
-        if resources.memory_mib > limits.memory_total_mib:
-            raise Capacity(
-                f"memory_mib is {resources.memory_mib}, but the machine has {limits.memory_total_mib}; ask for less",
-                memory_total_mib=limits.memory_total_mib,
-            )
+        if reason := self.snapshot(disk_free_mib).too_large(resources):
+            raise Capacity(reason, cpu_total=limits.cpu_total, memory_total_mib=limits.memory_total_mib)
         cpu_bound = limits.cpu_total * limits.cpu_overcommit
         if self.cpu_taken + resources.cpu > cpu_bound:
             raise Capacity(

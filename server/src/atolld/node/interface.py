@@ -136,6 +136,14 @@ class NodeCapacity:
     sandboxes: int
     max_sandboxes: int
 
+    def too_large(self, resources: Resources) -> str | None:
+        """Why a sandbox of these bounds can never be on this machine, however empty it is; None when it can."""
+        if resources.cpu > self.cpu_total:
+            return f"cpu is {resources.cpu:g}, but the machine has {self.cpu_total:g} cores; ask for less"
+        if resources.memory_mib > self.memory_total_mib:
+            return f"memory_mib is {resources.memory_mib}, but the machine has {self.memory_total_mib}; ask for less"
+        return None
+
 
 DeathListener = Callable[[Death], Awaitable[None]]
 

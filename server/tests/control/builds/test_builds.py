@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from atolld.control.builds.steps import Steps
 from atolld.control.builds.work import MAX_AT_ONCE, BuildWork
 from atolld.control.telemetry import NoTelemetry
 from atolld.core.build import Base, BaseKind, BuildSpec, BuildState, LogEntry, Plan, Stage, Step
+from atolld.core.sandbox import Resources
 from atolld.core.template import Build, TemplateRecord
 from atolld.foundation.aio import spawn
 from atolld.foundation.clock import ManualClock
@@ -39,6 +40,7 @@ from atolld.foundation.errors import (
     Unavailable,
 )
 from atolld.foundation.ids import ProjectId, new_build_id
+from atolld.node.fake import FakeNode
 from atolld.storage.buildlogs import BuildLogs
 
 PROJECT, OTHER = ProjectId("p"), ProjectId("q")
@@ -66,6 +68,7 @@ class Bench:
             saves=self.saves,
         )
         self.definitions = Definitions(self.records, self.work, self.clock)
+        self.capacity = FakeNode(self.clock).capacity()
         self.builds = self.restarted()
 
     def restarted(self) -> Builds:
@@ -75,6 +78,7 @@ class Bench:
             machine=self.machine,
             work=self.work,
             logs=logs,
+            capacity=lambda: self.capacity,
             clock=self.clock,
             telemetry=NoTelemetry(),
         )
@@ -180,6 +184,22 @@ async def test_bounds_are_checked_at_once(bench: Bench) -> None:
     object.__setattr__(spec.resources, "memory_mib", 1)
     with pytest.raises(InvalidArgument, match="memory_mib"):
         await bench.builds.request(PROJECT, "mine", (), spec)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (Resources(cpu=2.5, memory_mib=500), "cpu is 2.5, but the machine has 2 cores; ask for less"),
+        (Resources(cpu=1, memory_mib=1001), "memory_mib is 1001, but the machine has 1000; ask for less"),
+    ],
+)
+async def test_a_template_that_no_sandbox_could_be_made_of_is_refused(
+    bench: Bench, asked: Resources, told: str
+) -> None:
+    bench.capacity = replace(bench.capacity, cpu_total=2, memory_total_mib=1000)
+    with pytest.raises(InvalidArgument, match=told):
+        await bench.builds.request(PROJECT, "mine", (), BuildSpec(resources=asked))
+    await bench.builds.request(PROJECT, "mine", (), BuildSpec(resources=Resources(cpu=2, memory_mib=1000)))
 
 
 async def test_cancelled(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from atolld.control.testing import RecordedTelemetry
 from atolld.core.build import BuildSpec
 from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
+from atolld.core.sandbox import Resources
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import Capacity, GuestUnreachable, Internal
@@ -140,6 +141,15 @@ async def test_but_not_for_ever() -> None:
         await bench.clock.advance(ROOM_PATIENCE_S / 60)
     with pytest.raises(Capacity):
         await task
+
+
+async def test_what_can_never_fit_is_not_waited_for() -> None:
+    bench = Bench()
+    bench.node.fail("launch", Capacity("cpu is 1001, but the machine has 1000 cores; ask for less"))
+    with pytest.raises(Capacity, match="cpu is 1001"):
+        async with bench.sandboxes.open(BuildSpec("fake", Resources(cpu=1001)), LAYERS, template_id="build"):
+            pass
+    assert bench.clock.monotonic() == ManualClock().monotonic()
 
 
 async def test_a_build_that_is_cancelled_ends_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from atolld.control.buildmachine import BuildMachine
@@ -19,9 +19,10 @@ from atolld.core.build import BuildSpec, BuildState, Failure, LogEntry, Plan
 from atolld.core.template import Build, TemplateRecord
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import AtollError, Conflict, FailedPrecondition, Unavailable
+from atolld.foundation.errors import AtollError, Conflict, FailedPrecondition, InvalidArgument, Unavailable
 from atolld.foundation.ids import BuildId, ProjectId, TemplateId
 from atolld.images.registry import Credentials
+from atolld.node.interface import NodeCapacity
 
 log = logging.getLogger("atolld.control")
 
@@ -50,10 +51,12 @@ class Builds:
         machine: BuildMachine,
         work: BuildWork,
         logs: LogFiles,
+        capacity: Callable[[], NodeCapacity],
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._records = records
+        self._capacity = capacity
         self._machine = machine
         self._work = work
         self._logs = logs
@@ -77,10 +80,13 @@ class Builds:
     ) -> tuple[TemplateRecord, Build]:
         """A new build of the project's template `name`, WAITING for `start`; the template is made when it is new.
 
-        Raises InvalidArgument on a bad name, tag or bound; LimitExceeded.
+        Raises InvalidArgument on a bad name or tag, and on bounds that no sandbox can have or none on this machine;
+        LimitExceeded.
         """
         spec = spec or BuildSpec()
         spec.resources.check()
+        if reason := self._capacity().too_large(spec.resources):
+            raise InvalidArgument(reason)
         return await self._records.request(project_id, name, tags, spec)
 
     async def start(

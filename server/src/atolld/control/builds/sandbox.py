@@ -153,7 +153,7 @@ class StepSandboxes:
         """One over `layers`, whose agent answers; ended when the block is left, unless it was sealed.
 
         `envs`: of all its processes. `network` False: it reaches nothing. `lend` False: nothing of the host's.
-        Waits two minutes for room on the machine. Raises as `Node.launch`.
+        Waits two minutes for room on the machine, when there can be any. Raises as `Node.launch`.
         """
         id, token = new_sandbox_id(), secrets.token_urlsafe(32)
         lent: Lent = await self._lender.for_sandbox(layers) if network and lend else Nothing()
@@ -192,7 +192,8 @@ class StepSandboxes:
             try:
                 return await self._node.launch(what)
             except Capacity:
-                if self._clock.monotonic() >= deadline:
+                never = self._node.capacity().too_large(what.resources) is not None
+                if never or self._clock.monotonic() >= deadline:
                     raise
             await self._clock.sleep(_ROOM_PAUSE_S)
 
