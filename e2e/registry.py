@@ -19,8 +19,12 @@ from e2e.conftest import free_port
 
 PROGRAM = Path(os.environ.get("ATOLL_CACHE_DIR", "/var/cache/atoll"), "bin/docker-registry")
 USER, PASSWORD = "me", "secret"
-# bcrypt of the password, as `htpasswd -B` makes it.
-_HTPASSWD = "me:$2b$05$AEplKJkJbB7vfsO7ary.b.42G3Jr00Pez1jgQ.hPotTm.cbHOg6yO\n"
+# bcrypt of the password, as `htpasswd -B` makes it; and of an account's key as Google's registries take it, which is
+# `ACCOUNT` of e2e/e2b/runners/kitchen.py.
+_HTPASSWD = """\
+me:$2b$05$AEplKJkJbB7vfsO7ary.b.42G3Jr00Pez1jgQ.hPotTm.cbHOg6yO
+_json_key:$2b$05$EZMYgRJB2SGV3lFPxWrrtOO9ThTS6hGvNeh0TVJYjCsWhL5l5Sjji
+"""
 _CONFIG = """\
 version: 0.1
 log: {{level: warn, accesslog: {{disabled: true}}}}

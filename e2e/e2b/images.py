@@ -38,7 +38,9 @@ def pushed(directory: Path) -> Iterator[str | None]:
     registry = LocalRegistry.make(directory / "registry")
     try:
         registry.start()
-        registry.image("suite/small", "1", [(_layer(_base()), "gzip")], RUN, ARCH)
+        # The second for logging in with another account; what was pulled once is not asked for again.
+        for repository in ("suite/small", "suite/account"):
+            registry.image(repository, "1", [(_layer(_base()), "gzip")], RUN, ARCH)
         yield f"{registry.name}/suite/small:1"
     finally:
         registry.stop()

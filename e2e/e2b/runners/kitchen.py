@@ -11,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 WHEEL = "tiny-1.0-py3-none-any.whl"
+ACCOUNT_FILE = "account.json"
+# A key of Google's in form only; the registry of the tests knows it (e2e/registry.py).
+ACCOUNT = '{"project_id": "suite"}'
 # As far as the oldest client can read it: neither heredocs nor quotes around spaces.
 DOCKERFILE = """\
 FROM e2bdev/base
@@ -20,6 +23,18 @@ WORKDIR $PLACE
 COPY --chown=user notes/ notes/
 RUN echo $SAYS > says.txt && \\
     ls notes > listed.txt
+"""
+
+# Docker's own defaults hold until it says otherwise, and the user is not there yet.
+CLERKS_DOCKERFILE = """\
+FROM e2bdev/base
+RUN id -un > /srv/by
+WORKDIR /srv/clerk
+COPY app/ .
+RUN mv /srv/by . && chmod 777 .
+ENV SHELVES=2
+ENV TILLS 3
+USER clerk
 """
 
 
@@ -39,6 +54,8 @@ def lay_out(directory: Path) -> None:
         "module/index.js": b"module.exports = 'tiny'\n",
         WHEEL: _wheel(),
         "suite.Dockerfile": DOCKERFILE.encode(),
+        "clerk.Dockerfile": CLERKS_DOCKERFILE.encode(),
+        ACCOUNT_FILE: ACCOUNT.encode(),
     }
     for name, data in files.items():
         path = directory / name

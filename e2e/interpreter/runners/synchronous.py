@@ -17,7 +17,7 @@ from e2b_code_interpreter.charts import (
     SuperChart,
 )
 
-from e2e.interpreter.runners import plots
+from e2e.interpreter.runners import pages, plots
 from e2e.interpreter.runners.told import EXAMPLES, example, tell
 
 
@@ -295,6 +295,12 @@ def main() -> None:
                 error = fault
             tell(body.__name__, began, error)
     first_code()
+    began, error = time.monotonic(), None
+    try:
+        pages.packages_in_a_template()
+    except Exception as fault:
+        error = fault
+    tell("page: packages_in_a_template", began, error)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,12 @@ def example(body: Callable[..., Any]) -> Callable[..., Any]:
     return body
 
 
+def page(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Register what a page of E2B's documentation shows, under the page's name."""
+    body.__name__ = f"page: {body.__name__}"
+    return example(body)
+
+
 def tell(name: str, began: float, error: BaseException | None) -> None:
     """Print how one example went."""
     reason = "" if error is None else "".join(traceback.format_exception(error))[-1500:]

@@ -7,6 +7,7 @@ import './commands.mjs'
 import './files.mjs'
 import './gits.mjs'
 import './templates.mjs'
+import './examples.mjs'
 import './later.mjs'
 
 const open = publicMethods()

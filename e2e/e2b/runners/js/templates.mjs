@@ -9,14 +9,14 @@ import { fileURLToPath } from 'node:url'
 import { assert, check, e2b, equal, raises, run, until } from './harness.mjs'
 
 const { Template, waitForPort } = e2b
-const BUILD_LIMIT_MS = 150_000
+export const BUILD_LIMIT_MS = 150_000
 const mark = randomUUID().slice(0, 8)
-const name = (what) => `suite-js-${what}-${mark}`
-const WHEEL = 'tiny-1.0-py3-none-any.whl'
+export const name = (what) => `suite-js-${what}-${mark}`
+export const WHEEL = 'tiny-1.0-py3-none-any.whl'
 
 let laidOut
 /** The directory that files are copied from. */
-function files() {
+export function files() {
   if (!laidOut) {
     laidOut = mkdtempSync(join(tmpdir(), 'e2b-templates-js-'))
     process.on('exit', () => rmSync(laidOut, { recursive: true, force: true }))
@@ -26,7 +26,7 @@ function files() {
   return laidOut
 }
 
-const template = () => Template({ fileContextPath: files() })
+export const template = () => Template({ fileContextPath: files() })
 
 const everything = () =>
   template()
@@ -57,7 +57,7 @@ async function built(what, made, options = {}) {
   return said
 }
 
-const answer = async (sandbox, script) => (await sandbox.commands.run(script)).stdout.split('\n').slice(0, -1)
+export const answer = async (sandbox, script) => (await sandbox.commands.run(script)).stdout.split('\n').slice(0, -1)
 
 check(['Template.build', 'TemplateBuilder'], 'build_with_every_helper', async () => {
   const said = await built('all', everything())
