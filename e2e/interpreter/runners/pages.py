@@ -29,8 +29,11 @@ plt.show()
 """
 INDENTED = """
   import sys
+  import time
   print("first")
+  time.sleep(0.3)
   print("second", file=sys.stderr)
+  time.sleep(0.3)
   print("last")
 """
 
@@ -81,29 +84,14 @@ def interactive_charts(sandbox: Sandbox) -> None:
 
 @page
 def contexts(sandbox: Sandbox) -> None:
-    for by_id in (False, True):
-        context = sandbox.create_code_context(cwd="/home/user", language="python", request_timeout=60)
-        named = context.id if by_id else context
-        assert sandbox.run_code("kept = 1; kept", context=context).text == "1"
-        sandbox.restart_code_context(named)
-        gone = sandbox.run_code("kept", context=context).error
-        assert gone is not None and gone.name == "NameError"
-        assert context.id in [one.id for one in sandbox.list_code_contexts()]
-        sandbox.remove_code_context(named)
-        assert context.id not in [one.id for one in sandbox.list_code_contexts()]
-
-
-@page
-def supported_languages(sandbox: Sandbox) -> None:
-    said = {
-        "python": "print('fresh')",
-        "bash": "echo fresh",
-        "javascript": "console.log('fresh')",
-        "ts": "const word: string = 'fresh'; console.log(word)",
-    }
-    for language, code in said.items():
-        execution = sandbox.run_code(code, language=language)
-        assert (execution.logs.stdout, execution.error) == (["fresh\n"], None), (language, execution)
+    """By their ids; synchronous.py hands over the contexts themselves."""
+    context = sandbox.create_code_context(cwd="/home/user", language="python", request_timeout=60)
+    assert sandbox.run_code("kept = 1; kept", context=context).text == "1"
+    sandbox.restart_code_context(context.id)
+    gone = sandbox.run_code("kept", context=context).error
+    assert gone is not None and gone.name == "NameError"
+    sandbox.remove_code_context(context.id)
+    assert context.id not in [one.id for one in sandbox.list_code_contexts()]
 
 
 @page
