@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atolld.control.builds.lent import Nothing
-from atolld.control.builds.sandbox import ROOM_PATIENCE_S, OnOutput, StepSandboxes
+from atolld.control.builds.sandbox import ROOM_PATIENCE_S, OnOutput, Stdin, StepSandboxes
 from atolld.control.testing import RecordedTelemetry
 from atolld.core.build import BuildSpec
 from atolld.core.lifecycle import EndReason
@@ -43,7 +43,7 @@ class Guest:
         user: str,
         cwd: str | None,
         envs: Mapping[str, str],
-        stdin: str | None,
+        stdin: Stdin,
         on_output: OnOutput,
     ) -> int:
         self.ran.append((argv[-1], dict(envs)))
