@@ -21,9 +21,11 @@ class LineStream(OutStream):
     """Takes the place of ipykernel's, which has a thread of its own send it and waits for that."""
 
     session: Any
+    pub_thread: Any
     _fid: int | None
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._flushes = 0
         self._sending = threading.RLock()
         self._reading = threading.RLock()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -37,7 +39,21 @@ class LineStream(OutStream):
     def _flush(self) -> None:
         # Nobody else's output may come between taking it from the buffer and sending it.
         with self._uninterrupted(), self._sending:
+            self._flushes += 1
             super()._flush()  # type: ignore[no-untyped-call]
+
+    def _schedule_flush(self) -> None:
+        # As ipykernel's; but what was flushed meanwhile is not flushed again, in the middle of what comes next.
+        if self._flush_pending:
+            return
+        self._flush_pending = True
+        flushes = self._flushes
+
+        def flush() -> None:
+            if self._flushes == flushes:
+                self._flush()
+
+        self.pub_thread.schedule(lambda: self._io_loop.call_later(self.flush_interval, flush))
 
     def drain(self) -> None:
         """Take over what programs that code started have written to the descriptor by now."""

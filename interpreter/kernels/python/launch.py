@@ -77,11 +77,13 @@ def _draw_ahead() -> None:
 
 
 def _settle(shell: Any) -> None:
-    """Load what showing the first value loads, and keep what is there now out of all later garbage collections: each
-    would read all of it, and memory that was saved is slow at its first use."""
+    """Load what the first execution loads, and keep what is there now out of all later garbage collections: each would
+    read all of it, and memory that was saved is slow at its first use."""
     import gc
 
     shell.display_formatter.format(0)
+    # Made at its first use.
+    assert shell.logger is not None
     gc.collect()
     gc.freeze()
 

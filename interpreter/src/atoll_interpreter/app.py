@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +15,7 @@ from starlette.routing import Route
 
 from atoll_interpreter import agent, kernel
 from atoll_interpreter.aio import log, spawn
-from atoll_interpreter.context import Context
+from atoll_interpreter.claims import Claims
 from atoll_interpreter.contexts import Contexts
 from atoll_interpreter.errors import Invalid, Refused
 from atoll_interpreter.languages import check_variables
@@ -22,6 +23,7 @@ from atoll_interpreter.settings import Settings
 from atoll_interpreter.streaming import Lines
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+_ASK_ITSELF_S = 2.0
 
 
 class Interpreter:
@@ -32,7 +34,8 @@ class Interpreter:
         self._contexts = Contexts(settings)
         self._ready = False
         self._told_with: str | None = None
-        self._asked_with: str | None = None
+        self._claims = Claims(settings.identity_dir, self._claimed)
+        self._waking: asyncio.Task[None] | None = None
 
     def app(self) -> Starlette:
         """The ASGI application; its lifespan starts and ends the kernels."""
@@ -52,10 +55,12 @@ class Interpreter:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         kernel.remove_stale(self._settings.run_dir)
+        self._claims.start()
         starting = spawn(self._start(), name="start")
         try:
             yield
         finally:
+            self._claims.stop()
             starting.cancel()
             await self._contexts.close()
 
@@ -82,12 +87,23 @@ class Interpreter:
             raise Invalid("Only one of context_id or language can be provided")
         envs = _variables(body, "env_vars")
         check_variables(envs)
+        lasting = await self._lasting(request, body)
         context = self._contexts.get(context_id) if context_id else await self._contexts.default(language)
-        lasting = await self._lasting(request, body, context)
         outbox = context.execute(code, envs, lasting)
         return Lines(outbox, self._settings.keepalive_s)
 
-    async def _lasting(self, request: Request, body: Mapping[str, Any], context: Context) -> Mapping[str, str] | None:
+    def _claimed(self) -> None:
+        if self._ready and (self._waking is None or self._waking.done()):
+            self._waking = spawn(self._wake(), name="wake")
+
+    async def _wake(self) -> None:
+        """In a sandbox that has just started from saved memory: what an execution needs of that memory is brought back
+        by running nothing, before the first one comes."""
+        for language in self._settings.started[:1]:
+            context = await self._contexts.default(language)
+            await asyncio.gather(context.warm(), _ask_itself(self._settings), return_exceptions=True)
+
+    async def _lasting(self, request: Request, body: Mapping[str, Any]) -> Mapping[str, str] | None:
         if body.get("sandbox_envs") is not None:
             self._contexts.lasting = _variables(body, "sandbox_envs")
             return self._contexts.lasting
@@ -95,11 +111,6 @@ class Interpreter:
         # own token.
         token = request.headers.get("x-access-token", "")
         if self._told_with != token:
-            if self._asked_with != token:
-                # The first of a sandbox that starts from the memory of another: what the kernel needs of it is brought
-                # back while the agent is asked.
-                self._asked_with = token
-                spawn(context.warm(), name="warm")
             told = await agent.sandbox_variables(self._settings.agent_url, token)
             if told is None:
                 return None
@@ -127,6 +138,19 @@ class Interpreter:
         context = self._contexts.get(request.path_params["id"])
         await context.restart()
         return JSONResponse(context.describe())
+
+
+async def _ask_itself(settings: Settings) -> None:
+    """A request that is refused: what answers the next one is used once."""
+    async with asyncio.timeout(_ASK_ITSELF_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", settings.port)
+        try:
+            writer.write(
+                b"POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+            )
+            await reader.read()
+        finally:
+            writer.close()
 
 
 async def _body(request: Request) -> Mapping[str, Any]:

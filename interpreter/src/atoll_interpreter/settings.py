@@ -16,7 +16,8 @@ class Settings:
     """`host`, `port`: where it listens. `kernel_dirs`: directories of kernel specifications, the first goes first.
     `user`: who kernels run as; None: as the server itself. `started`: languages whose default context starts with the
     server. `keepalive_s`: silence after which a line says that the execution goes on. `agent_url`: of the guest agent.
-    `home`: where contexts start that name no directory. `socket`: the descriptor of a socket that listens already.
+    `identity_dir`: where the agent writes whose sandbox it is. `home`: where contexts start that name no directory.
+    `socket`: the descriptor of a socket that listens already.
     """
 
     host: str = "0.0.0.0"
@@ -33,6 +34,7 @@ class Settings:
     agent_url: str = f"http://127.0.0.1:{AGENT_PORT}"
     home: str = "/home/user"
     run_dir: Path = Path("/run/atoll-interpreter")
+    identity_dir: Path = Path("/run/e2b")
     socket: int | None = None
 
     @classmethod
