@@ -120,7 +120,7 @@ def test_kernels_run_already_in_a_new_sandbox(own: Daemon) -> None:
     plain: list[float] = []
     first: list[float] = []
     plot: list[float] = []
-    for _ in range(3):
+    for _ in range(4):
         for fresh in start(own):
             sandbox = Sandbox.connect(fresh.id, config=own.config)
             began = time.monotonic()
@@ -135,8 +135,8 @@ def test_kernels_run_already_in_a_new_sandbox(own: Daemon) -> None:
     best = [min(times) * 1000 for times in (plain, first, plot)]
     print("first plain command {:.0f} ms, first run_code {:.0f} ms, first plot {:.0f} ms".format(*best))
     assert best[2] < 1000
-    if best[1] > 2 * best[0]:
-        pytest.xfail(f"the first run_code takes {best[1] / best[0]:.1f} times as long as a first plain command, not 2")
+    # The best of each, taken in turn in one run: what else the machine does makes single ones slower, never faster.
+    assert best[1] <= 2 * best[0], f"the first run_code takes {best[1] / best[0]:.1f} times as long as a first command"
 
 
 def test_output_comes_in_its_order_and_as_it_is_made(one: Interpreter) -> None:
@@ -148,6 +148,12 @@ def test_output_comes_in_its_order_and_as_it_is_made(one: Interpreter) -> None:
             seen.append((told.get("text") or told["type"], time.monotonic()))
     assert [name for name, _ in seen] == ["number_of_executions", "a\n", "b\n", "it", "end_of_execution"]
     assert seen[2][1] - seen[1][1] > 0.7
+
+
+def test_what_other_programs_write_is_there_when_the_code_ends(one: Interpreter) -> None:
+    for _ in range(5):
+        [line] = one.run("import subprocess; _ = subprocess.run(['echo', 'program'])")
+        assert (line["type"], line["text"]) == ("stdout", "program\n")
 
 
 @pytest.mark.parametrize(

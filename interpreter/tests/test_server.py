@@ -113,3 +113,18 @@ async def test_output_without_end_is_passed_on_at_the_reader_s_pace(server: Serv
             if size > 4 * 1024 * 1024:
                 break
     assert await server.value("5") == "5"
+
+
+async def test_forked_processes_write_in_their_turn(server: Server) -> None:
+    code = """
+import os
+print("before", flush=True)
+if (pid := os.fork()) == 0:
+    print("child", flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+7"""
+    told = await server.run(code)
+    text = "".join(line["text"] for line in told if line["type"] == "stdout")
+    assert text == "before\nchild\n"
+    assert told[-1]["text"] == "7"
