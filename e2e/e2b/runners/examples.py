@@ -184,9 +184,11 @@ async def tags_and_versioning(run: Run) -> None:
 async def private_registries(run: Run) -> None:
     if not (image := os.environ.get("E2B_TEST_IMAGE")):
         raise AbsentError("there is no registry on this machine to pull an image from")
-    # One that nothing else pulls, with an account's key as Google's registries take it: a file, or what is in it.
+    # One that no other check pulls, with an account's key as Google's registries take it: a file, or what is in it.
     image = image.replace("/small:", "/account:")
-    other = template(run).from_gcp_registry(image, service_account_json={"project_id": "another"})
+    # What a project has pulled is not asked for again, so the wrong key asks for another one.
+    never_pulled = image.replace("/account:", f"/{name('account')}:")
+    other = template(run).from_gcp_registry(never_pulled, service_account_json={"project_id": "another"})
     refused = partial(run.named("Template").build, other, name("wrong-account"), **SMALL)
     await run.raises("BuildException", refused, "with these credentials")
     by_file = template(run).from_gcp_registry(image, service_account_json=f"./{ACCOUNT_FILE}")
