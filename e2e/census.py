@@ -32,6 +32,11 @@ class Census:
             for field in fields(self)
         }
 
+    def more_than(self, before: Census) -> dict[str, int]:
+        """How many more of each kind there are than before; empty when nothing was left behind."""
+        then = before.counts()
+        return {kind: count - then[kind] for kind, count in self.counts().items() if count > then[kind]}
+
     def difference(self, before: Census) -> dict[str, object]:
         """What is here now and was not before, by kind; empty when nothing is."""
         new: dict[str, object] = {}
