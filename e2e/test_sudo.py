@@ -30,8 +30,11 @@ for claim in (None, (os.getpid(), 0, 0), (1, 0, 0)):
     if claim:
         extra.append((socket.SOL_SOCKET, 2, struct.pack("iII", *claim)))
     try:
-        peer.sendmsg([struct.pack("<I", len(body))], extra)
-        peer.sendall(body)
+        try:
+            peer.sendmsg([struct.pack("<I", len(body))], extra)
+            peer.sendall(body)
+        except BrokenPipeError:
+            pass  # Who may not is told so before the request is read, and that answer waits.
         while said := peer.recv(1000):
             print(said, flush=True)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -44,4 +45,9 @@ def test_twenty_clients_at_once(server: Server, daemon: Daemon) -> None:
     install(newest)
     said = run_many(newest, server)
     assert said == {"clients": 20, "faults": []}
-    assert daemon.api("GET", "/v1/sandboxes").json()["items"] == []
+    left = [(one["id"], one["metadata"], daemon.events(one["id"])) for one in _live(daemon)]
+    assert left == [], "\n".join(map(str, left))
+
+
+def _live(daemon: Daemon) -> list[dict[str, Any]]:
+    return list(daemon.api("GET", "/v1/sandboxes").json()["items"])
