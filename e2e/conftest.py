@@ -130,6 +130,11 @@ class Daemon:
     def log_tail(self) -> str:
         return (self.state_dir / "daemon.log").read_text(errors="replace")[-4000:]
 
+    def errors(self) -> str:
+        """What its log says of failures of its own, the last 4,000 characters."""
+        lines = (self.state_dir / "daemon.log").read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if '"level": "error"' in line)[-4000:]
+
     def census(self) -> census.Census:
         return census.take(self.instance, self.state_dir)
 

@@ -35,9 +35,9 @@ def runs(server: Server) -> Iterator[Runs]:
 
 
 @pytest.mark.parametrize(("client", "flavour"), DEFAULT, ids=lambda part: getattr(part, "name", part))
-def test_every_public_method(runs: Runs, client: Client, flavour: str) -> None:
+def test_every_public_method(runs: Runs, daemon: Daemon, client: Client, flavour: str) -> None:
     complaints = known.complaints(runs[client, flavour].result(), known.load())
-    assert not complaints, "\n".join(complaints)
+    assert not complaints, "\n".join([*complaints, daemon.errors()])
 
 
 def test_twenty_clients_at_once(server: Server, daemon: Daemon) -> None:
