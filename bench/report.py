@@ -153,11 +153,11 @@ def to_markdown(results: Results, about: dict[str, str]) -> str:
 
 _PHASES = (
     "`record` and `publish` are the database; `claim` is the agent's answer to its new owner's token. `check` reads",
-    "the save's manifest and checksums; `prepare` takes a network slot and a disk (from their pools, or cloned from",
-    "the save) and mounts the root file system; `start` and `restore` are the one `runsc` command; `agent` is until",
-    "the guest's agent answers. Of a pause: `settle` writes out what is dirty while the guest runs; `suspend`,",
-    "`memory` and `disk` are while it stands still; `finish` is checksums and the name; `free` is until nothing of it",
-    "is in memory.",
+    "the save's manifest and the checksum of its disk; `prepare` takes a network slot and a disk (from their pools, or",
+    "cloned from the save) and mounts the root file system; `start` and `restore` are the one `runsc` command;",
+    "`verify` is what is left then of comparing the memory with its checksums; `agent` is until the guest's agent",
+    "answers. Of a pause: `settle` writes out what is dirty while the guest runs; `suspend`, `memory` and `disk` are",
+    "while it stands still; `finish` is checksums and the name; `free` is until nothing of it is in memory.",
 )
 
 

@@ -136,7 +136,12 @@ def flip(path: Path, at: int = 500) -> None:
 def test_damage_is_found_and_named(stage: Stage, file: str, damage: object, message: str) -> None:
     assert callable(damage)
     damage(stage.save() / file)
-    for call in (lambda: stage.saves.check("s1", SaveKind.MEMORY, ENGINE), lambda: stage.saves.verify("s1")):
+
+    def before_a_start() -> None:
+        stage.saves.check("s1", SaveKind.MEMORY, ENGINE)
+        stage.saves.check_memory("s1")
+
+    for call in (before_a_start, lambda: stage.saves.verify("s1")):
         with pytest.raises(FailedPrecondition, match=message):
             call()
     if file.startswith("memory"):

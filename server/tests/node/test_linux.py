@@ -290,8 +290,10 @@ async def test_a_flipped_byte_on_the_disk_is_found(host: Host, machine: LinuxMac
         _flip(home / name)
         with pytest.raises(FailedPrecondition, match=name):
             await machine.check_save(save_id, SaveKind.MEMORY, ENGINE)
+            await machine.check_memory(save_id)
         _flip(home / name)
         await machine.check_save(save_id, SaveKind.MEMORY, ENGINE)
+        await machine.check_memory(save_id)
 
 
 async def test_a_full_store_fails_the_save_and_leaves_the_sandbox_and_nothing_else(

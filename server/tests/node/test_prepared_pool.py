@@ -77,7 +77,7 @@ async def test_a_resume_goes_on_in_one_and_another_takes_its_place(tmp_path: Pat
     launched = await stage.node.launch(resume_of(save_id))
     assert execution(launched) in before and len(waiting(stage)) == 1
     assert not stage.world.tasks[SandboxId(execution(launched))].frozen
-    assert list(launched.phases_s) == ["queue", "check", "prepare", "restore", "agent"]
+    assert list(launched.phases_s) == ["queue", "check", "prepare", "restore", "verify", "agent"]
     assert stage.world.tasks[SandboxId(execution(launched))].memory == {"n": 1}
     assert stage.machine.sources == {execution(launched): save_id}
     assert stage.capacity.snapshot(0).sandboxes == 1
@@ -88,6 +88,21 @@ async def test_a_resume_goes_on_in_one_and_another_takes_its_place(tmp_path: Pat
     assert surroundings_without(stage) == set() and stage.capacity.snapshot(0).sandboxes == 0
     await stage.node.close()
     assert stage.empty() and not stage.world.tasks and stage.capacity.snapshot(0).memory_taken_mib == 0
+
+
+async def test_a_damaged_memory_is_not_tried_twice(tmp_path: Path) -> None:
+    stage = await filled(tmp_path)
+    save_id = await saved(stage)
+    stage.machine.damaged[save_id] = "memory/pages.img"
+    for _ in range(MAX_FAILURES + 1):
+        before = stage.machine.calls.count(("check_memory", save_id))
+        with pytest.raises(FailedPrecondition, match=r"pages\.img"):
+            await stage.node.launch(resume_of(save_id))
+        assert stage.machine.calls.count(("check_memory", save_id)) == before + 1
+        await quiet(stage)
+    # Nor is it the fault of the containers.
+    assert len(waiting(stage)) == 2 and surroundings_without(stage) == set()
+    await stage.node.close()
 
 
 async def test_a_new_one_starts_in_one(tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ import pytest
 
 from atolld.core.snapshot import SaveKind
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import AlreadyExists, FailedPrecondition, GuestUnreachable, Internal, NotFound
+from atolld.foundation.errors import (
+    AlreadyExists,
+    AtollError,
+    FailedPrecondition,
+    GuestUnreachable,
+    Internal,
+    NotFound,
+)
 from atolld.foundation.ids import SandboxId, new_snapshot_id
 from atolld.node.interface import After, Launch, Launched, Source
 from atolld.runtime.driver import Power
@@ -47,7 +54,7 @@ async def test_a_resume_goes_on_from_memory_at_the_same_address(tmp_path: Path) 
     (execution,) = set(executions(stage)) - {OTHER}
     assert execution != ID and stage.world.tasks[execution].memory == {"n": 1}
     assert after.address == before.address and stage.machine.sources[execution] == SAVE
-    assert list(after.phases_s) == ["queue", "check", "prepare", "restore", "agent"]
+    assert list(after.phases_s) == ["queue", "check", "prepare", "restore", "verify", "agent"]
     told = stage.guests.told[-1]
     assert (told.sandbox_id, told.access_token, stage.guests.tokens[-1]) == (ID, "new", "old")
     assert (told.hostname, told.now) == ("box", stage.clock.now())
@@ -132,8 +139,8 @@ async def test_a_resume_that_fails_leaves_the_save(tmp_path: Path, verb: Verb) -
 async def test_what_cannot_be_resumed_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     stage, _ = await saved(tmp_path)
     await stage.node.terminate(ID)
-    stage.machine.damaged[SAVE] = "memory/pages.img"
-    with pytest.raises(FailedPrecondition, match=r"pages\.img"):
+    stage.machine.damaged[SAVE] = "disk.img"
+    with pytest.raises(FailedPrecondition, match=r"disk\.img"):
         await stage.node.launch(resume_of())
     stage.script = Script(missing={Power.RESTORE: "too old to restore"})
     stage.restart()
@@ -143,6 +150,43 @@ async def test_what_cannot_be_resumed_is_refused_before_anything_is_made(tmp_pat
     with pytest.raises(NotFound):
         await stage.node.launch(replace(resume_of(), source=Source(new_snapshot_id(), FILES, "old")))
     assert stage.empty()
+
+
+@pytest.mark.parametrize("failure", [[], [Internal("it cannot be read")]], ids=["restored", "not restored"])
+async def test_nobody_meets_the_guest_of_a_damaged_memory(tmp_path: Path, failure: list[AtollError]) -> None:
+    script = Script(failures={Verb.RESTORE: []})
+    stage, _ = await saved(tmp_path, script)
+    await stage.node.terminate(ID)
+    told = len(stage.guests.told)
+    stage.machine.damaged[SAVE] = "memory/pages.img"
+    script.failures[Verb.RESTORE] += failure
+    with pytest.raises(FailedPrecondition, match=r"pages\.img"):
+        await stage.node.launch(resume_of())
+    assert stage.empty() and list(stage.machine.saves) == [SAVE] and len(stage.guests.told) == told
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_guest_is_told_nothing_before_its_memory_is_verified(tmp_path: Path, cancelled: bool) -> None:
+    stage, _ = await saved(tmp_path)
+    await stage.node.terminate(ID)
+    told = len(stage.guests.told)
+    stage.machine.unread = asyncio.Event()
+    launching = spawn(stage.node.launch(resume_of()), name="launch", report=False)
+    await settle()
+    assert len(executions(stage)) == 1 and len(stage.guests.told) == told and not launching.done()
+    if cancelled:
+        launching.cancel()
+        await settle()
+        # The save may not go while it is read.
+        assert not launching.done() and await stage.node.sweep_saves([]) == []
+    stage.machine.unread.set()
+    if not cancelled:
+        await launching
+        assert len(stage.guests.told) == told + 1
+        return
+    with pytest.raises(asyncio.CancelledError):
+        await launching
+    assert stage.empty() and len(stage.guests.told) == told
 
 
 async def test_an_agent_with_another_token_ends_the_resume(tmp_path: Path) -> None:

@@ -182,13 +182,20 @@ class Saves:
                     f"save {id} lies on the template layer {digest}, which is gone from {self.templates.directory}"
                 )
         with_disk = manifest.disk.data_bytes <= self._verify_disk_bytes
-        self._verify(manifest, with_memory=kind is SaveKind.MEMORY, with_disk=with_disk)
+        if kind is SaveKind.MEMORY:
+            self._verify_memory(manifest, read=False)
+        self._verify_disk(manifest, read=with_disk)
         return self.home(id) / MEMORY
+
+    def check_memory(self, id: str) -> None:
+        """See `Machine.check_memory`."""
+        self._verify_memory(self.manifest(id), read=True)
 
     def verify(self, id: str) -> Manifest:
         """Read all of the save and compare it with its checksums. Raises NotFound, FailedPrecondition naming a file."""
         manifest = self.manifest(id)
-        self._verify(manifest, with_memory=True, with_disk=True)
+        self._verify_memory(manifest, read=True)
+        self._verify_disk(manifest, read=True)
         return manifest
 
     def ids(self) -> list[str]:
@@ -287,11 +294,13 @@ class Saves:
                 "programs may rely on that. Its files can still be used"
             )
 
-    def _verify(self, manifest: Manifest, *, with_memory: bool, with_disk: bool) -> None:
-        home = self.home(manifest.id)
-        for file in manifest.memory if with_memory else ():
-            _compare(manifest.id, home / MEMORY / file.name, f"{MEMORY}/{file.name}", file)
-        _compare(manifest.id, home / DISK, DISK, manifest.disk, read=with_disk)
+    def _verify_disk(self, manifest: Manifest, *, read: bool) -> None:
+        _compare(manifest.id, self.home(manifest.id) / DISK, DISK, manifest.disk, read=read)
+
+    def _verify_memory(self, manifest: Manifest, *, read: bool) -> None:
+        for file in manifest.memory:
+            path = self.home(manifest.id) / MEMORY / file.name
+            _compare(manifest.id, path, f"{MEMORY}/{file.name}", file, read=read)
 
     def _names(self) -> list[str]:
         try:

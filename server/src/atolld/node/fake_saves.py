@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,13 +33,15 @@ class FakeSaves:
 
     `saves` are the whole ones, `begun` those being written (save -> execution whose disk is in it). `calls` lists the
     verbs with the id they were given, in order. `failures[verb]` is raised by each call of the verb until it is taken
-    out again; `damaged` maps a save to the file that `check_save` names; `differences` is what `diff_saves` finds.
+    out again; `damaged` maps a save to the file that `check_save` names, or `check_memory` when it lies in `memory`;
+    `unread` holds back what `check_memory` says until it is set; `differences` is what `diff_saves` finds.
     """
 
     def __init__(self) -> None:
         self.saves: dict[SnapshotId, FakeSave] = {}
         self.begun: dict[SnapshotId, SandboxId | None] = {}
         self.damaged: dict[SnapshotId, str] = {}
+        self.unread: asyncio.Event | None = None
         self.differences: list[FileDiff] = []
         self.calls: list[tuple[str, str]] = []
         self.failures: dict[str, Exception] = {}
@@ -83,13 +86,22 @@ class FakeSaves:
     async def check_save(self, save_id: SnapshotId, kind: SaveKind, engine: str | None) -> Path:
         self._call("check_save", save_id)
         saved = self._whole(save_id).saved
-        if save_id in self.damaged:
-            raise FailedPrecondition(f"save {save_id} is damaged: {self.damaged[save_id]} is not as it was written")
+        if save_id in self.damaged and not self.damaged[save_id].startswith("memory"):
+            self._refuse_damaged(save_id)
         if kind is SaveKind.MEMORY and saved.kind is not SaveKind.MEMORY:
             raise FailedPrecondition(f"save {save_id} holds files only, no memory")
         if kind is SaveKind.MEMORY and engine is not None and engine != saved.engine:
             raise FailedPrecondition(f"save {save_id} was written by {saved.engine}, and this machine has {engine}")
         return SAVES / save_id / "memory"
+
+    async def check_memory(self, save_id: SnapshotId) -> None:
+        """See `Machine.check_memory`."""
+        self._call("check_memory", save_id)
+        if self.unread is not None:
+            await self.unread.wait()
+        self._whole(save_id)
+        if self.damaged.get(save_id, "").startswith("memory"):
+            self._refuse_damaged(save_id)
 
     async def saved(self, save_id: SnapshotId) -> Saved | None:
         found = self.saves.get(save_id)
@@ -135,6 +147,9 @@ class FakeSaves:
 
     def envs(self, save_id: SnapshotId) -> Mapping[str, str]:
         return self._whole(save_id).envs
+
+    def _refuse_damaged(self, save_id: SnapshotId) -> None:
+        raise FailedPrecondition(f"save {save_id} is damaged: {self.damaged[save_id]} is not as it was written")
 
     def _whole(self, save_id: SnapshotId) -> FakeSave:
         try:

@@ -3,6 +3,9 @@
 Order: surroundings are prepared, the driver creates and starts or restores, the agent answers. Each step can be the
 last thing a killed daemon did. It starts, or goes on from a saved memory, in a container that waits for it, where there
 is one that fits; when that fails, it is tried once more as if there were none.
+
+A saved memory is compared with its checksums while it is read into the guest, which takes longer: a guest of a damaged
+one is ended before its agent is asked anything, so nobody ever meets it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import Clock
 from atolld.foundation.crash import crash_point
 from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition, GuestUnreachable, Internal
-from atolld.foundation.ids import SandboxId
+from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.guest.client import GuestClient, GuestInit
 from atolld.node.instance import Instance, engine_of, machine_record
 from atolld.node.interface import Launch
@@ -67,6 +70,28 @@ class Way:
         crash_point(f"{'launch' if self.what.source is None else 'resume'}.{name}")
 
 
+class Sound:
+    """Whether the memory of a save is as it was written, found out in the background. `save_id` None: none is read."""
+
+    def __init__(self, machine: Machine, save_id: SnapshotId | None) -> None:
+        self._task = (
+            None
+            if save_id is None
+            else spawn(machine.check_memory(save_id), name=f"check-memory-{save_id}", report=False)
+        )
+
+    async def wait(self) -> None:
+        """Returns when it is. Raises as `Machine.check_memory`."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def end(self) -> None:
+        """Nobody asks any more: returns when nothing of the save is being read."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            self._task.exception()
+
+
 class Launcher:
     """Brings sandboxes up on a machine.
 
@@ -108,23 +133,37 @@ class Launcher:
                 memory = await self._machine.check_save(what.source.save_id, what.source.kind, engine)
                 layers = self._machine.save_layers(what.source.save_id)
                 phases.end("check")
-            way.point("before_prepare")
-            waiting = await self._take(way, layers, memory)
-            if waiting is not None:
-                try:
-                    instance = await self._up(way, layers, memory, waiting, phases)
-                except (AtollError, OSError) as error:
-                    # The guest did go on, and will not answer elsewhere either.
-                    if isinstance(error, GuestUnreachable):
-                        raise
-                    log.warning("it does not go on in a waiting container: %s", error, extra={"sandbox_id": what.id})
-                    # That the guest is of another kind says nothing of the container.
-                    if not isinstance(error, FailedPrecondition):
-                        self._pool.failed()
-                else:
-                    self._pool.served()
-                    return instance, phases
-            return await self._up(way, layers, memory, None, phases), phases
+            sound = Sound(self._machine, what.source.save_id if what.source is not None and way.from_memory else None)
+            try:
+                return await self._anywhere(way, layers, memory, sound, phases), phases
+            except (AtollError, OSError):
+                # What goes wrong with a damaged memory goes wrong because of that.
+                await sound.wait()
+                raise
+            finally:
+                await sound.end()
+
+    async def _anywhere(
+        self, way: Way, layers: tuple[Path, ...], memory: Path, sound: Sound, phases: Phases
+    ) -> Instance:
+        way.point("before_prepare")
+        waiting = await self._take(way, layers, memory)
+        if waiting is not None:
+            try:
+                instance = await self._up(way, layers, memory, sound, waiting, phases)
+            except (AtollError, OSError) as error:
+                # The guest did go on, and will not answer elsewhere either.
+                if isinstance(error, GuestUnreachable):
+                    raise
+                await sound.wait()
+                log.warning("it does not go on in a waiting container: %s", error, extra={"sandbox_id": way.what.id})
+                # That the guest is of another kind says nothing of the container.
+                if not isinstance(error, FailedPrecondition):
+                    self._pool.failed()
+            else:
+                self._pool.served()
+                return instance
+        return await self._up(way, layers, memory, sound, None, phases)
 
     async def _take(self, way: Way, layers: tuple[Path, ...], memory: Path) -> Waiting | None:
         source = way.what.source
@@ -141,7 +180,13 @@ class Launcher:
             return None
 
     async def _up(
-        self, way: Way, layers: tuple[Path, ...], memory: Path, waiting: Waiting | None, phases: Phases
+        self,
+        way: Way,
+        layers: tuple[Path, ...],
+        memory: Path,
+        sound: Sound,
+        waiting: Waiting | None,
+        phases: Phases,
     ) -> Instance:
         what, driver = way.what, way.driver
         prepared = await self._prepare(way, layers) if waiting is None else waiting.prepared
@@ -163,6 +208,9 @@ class Launcher:
                 handle = await driver.start(handle)
                 way.point("after_start")
             phases.end("restore" if way.from_memory else "start")
+            if way.from_memory:
+                await sound.wait()
+                phases.end("verify")
             await self._wait_ready(way, handle, prepared)
             phases.end("agent")
             way.point("after_ready")

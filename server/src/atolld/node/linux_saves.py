@@ -107,6 +107,10 @@ class LinuxSaves:
         """See `Machine.check_save`."""
         return await _in_thread(lambda: self._host.saves.check(save_id, kind, engine))
 
+    async def check_memory(self, save_id: SnapshotId) -> None:
+        """See `Machine.check_memory`."""
+        await _in_thread(lambda: self._host.saves.check_memory(save_id))
+
     async def saved(self, save_id: SnapshotId) -> Saved | None:
         """See `Machine.saved`."""
         try:

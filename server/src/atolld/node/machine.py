@@ -209,11 +209,19 @@ class Machine(Protocol):
         ...
 
     async def check_save(self, save_id: SnapshotId, kind: SaveKind, engine: str | None) -> Path:
-        """Verify the save as one to start from; returns the directory of its memory files.
+        """Verify the save as one to start from, all but the contents of its memory; returns the directory of those
+        files.
 
         `kind` FILESYSTEM: only its disk will be used. `engine`: what will read the memory; None: not compared.
         Raises NotFound; FailedPrecondition when it is damaged (naming the file), was written by another engine, needs
         CPU features this machine lacks, holds no memory, or a layer below its disk is gone.
+        """
+        ...
+
+    async def check_memory(self, save_id: SnapshotId) -> None:
+        """Read the save's memory files and compare them with their checksums; 30 ms for each 100 MB.
+
+        Raises NotFound, FailedPrecondition naming the file.
         """
         ...
 
