@@ -118,3 +118,10 @@ async def test_this_machine_knows_its_own_release() -> None:
     assert mirror_hosts([main]) and mirror_hosts([security])
     # The daemon's own pip, at least.
     assert await PublicHosts().of_tools()
+
+
+async def test_what_tools_put_into_their_home_is_gone(tools: Path) -> None:
+    program(tools / "npm", f'echo cached >"$HOME/cache"; echo "$HOME" >{tools}/home; echo https://registry.example/')
+    assert await PublicHosts("nowhere").of_tools() == {"registry.example"}
+    home = tools / (tools / "home").read_text().strip()
+    assert home != tools and not home.exists()

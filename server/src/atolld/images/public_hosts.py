@@ -124,7 +124,13 @@ async def _ask(question: _Question) -> frozenset[str]:
 
 async def _output(command: Sequence[str], variables: Mapping[str, str]) -> str:
     """What it says on its standard output; nothing when it is not there or takes too long. Its status means nothing."""
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": _NOWHERE, "LANG": "C.UTF-8", **variables}
+    # A home of its own, for a while: npm makes its cache there, wherever that is.
+    with tempfile.TemporaryDirectory(prefix="atoll-home-") as home:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LANG": "C.UTF-8", **variables}
+        return await _said(command, environment)
+
+
+async def _said(command: Sequence[str], environment: Mapping[str, str]) -> str:
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
