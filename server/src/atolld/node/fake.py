@@ -42,13 +42,15 @@ HANDLE_VERSION = 1
 
 @dataclass(slots=True)
 class Gate:
-    """Holds calls: `reached` is set when one arrives, and it goes on once `opened` is set."""
+    """Holds calls: `reached` is set when one arrives, and it goes on once `opened` is set; `arrivals` have come."""
 
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
+    arrivals: int = 0
 
     async def pass_through(self) -> None:
         """Wait until the gate is open."""
+        self.arrivals += 1
         self.reached.set()
         await self.opened.wait()
 
