@@ -199,25 +199,10 @@ def own_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     yield from make_daemon(tmp_path_factory.mktemp("atoll-own"))
 
 
-# Where tests run side by side, those of one file stay together, for they share daemons and templates; and the longest
-# come first, or one worker would be at them when the other has nothing left.
-LONGEST = ("e2e/e2b/test_compat.py", "e2e/test_restart.py", "e2e/test_prepared.py", "e2e/")
-# Files that build the same templates: two workers would do it twice.
-TOGETHER = {"e2e/interpreter/test_interpreter.py": "e2e/test_interpreter.py"}
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        file = item.path.relative_to(item.config.rootpath).as_posix()
-        if file.startswith("e2e/"):
+        if "/e2e/" in str(item.path):
             item.add_marker(pytest.mark.real)
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(file, file)))
-    items.sort(key=_place)
-
-
-def _place(item: pytest.Item) -> int:
-    file = item.path.relative_to(item.config.rootpath).as_posix()
-    return next((place for place, prefix in enumerate(LONGEST) if file.startswith(prefix)), len(LONGEST))
 
 
 @pytest.fixture

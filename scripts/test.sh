@@ -17,7 +17,5 @@ step 'Guest agent: tests' cargo_tests
 # Side by side: they share nothing, and most of their time is spent on cores.
 step 'Python: unit tests' .venv/bin/python -m pytest -q -m 'not real' -n auto
 # What is claimed about isolation is only true where it was tried: these need root and the machine's own runtimes.
-# Two or more side by side: a test has daemons and names of its own, and most of its time is waiting (e2e/conftest.py).
-step 'Python: tests on the real runtimes' as_root .venv/bin/python -m pytest -q -m real --durations=20 \
-  --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+step 'Python: tests on the real runtimes' as_root .venv/bin/python -m pytest -q -m real --durations=20
 printf '\nAll of it passed in %s.\n' "$(elapsed "$began")"
