@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from atolld.foundation.errors import AlreadyExists, InvalidArgument
 from atolld.foundation.units import MIB
 from atolld.host import loopdev, mounts
 from atolld.host.instance import Instance
-from atolld.host.layers import Layer, Layers, _unmount_patiently, frozen
+from atolld.host.layers import Layer, Layers, frozen
 
 
 def test_paths_of_a_layer(instance: Instance) -> None:
@@ -191,23 +189,3 @@ async def test_many_at_once_of_a_size_not_seen_before(layers: Layers) -> None:
     assert len({layer.mount.stat().st_dev for layer in made}) == 12
     await asyncio.gather(*map(layers.destroy, made))
     layers.remove_all()
-
-
-@pytest.mark.parametrize(
-    ("times", "number", "raises"), [(3, errno.EBUSY, False), (21, errno.EBUSY, True), (1, errno.EIO, True)]
-)
-def test_a_mount_that_is_held_a_moment_longer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: int, number: int, raises: bool
-) -> None:
-    failures = [OSError(number, "umount")] * times
-    slept: list[float] = []
-
-    def unmount(target: Path) -> None:
-        if failures:
-            raise failures.pop()
-
-    monkeypatch.setattr(mounts, "unmount", unmount)
-    monkeypatch.setattr(time, "sleep", slept.append)
-    with pytest.raises(OSError, match="umount") if raises else contextlib.nullcontext():
-        _unmount_patiently(tmp_path)
-    assert len(slept) == (0 if number == errno.EIO else min(times, 20))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,23 @@ def test_make_shared_is_idempotent(tmp_path: Path) -> None:
         assert mount.shared
     finally:
         mounts.unmount(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("times", "number", "raises"), [(3, errno.EBUSY, False), (21, errno.EBUSY, True), (1, errno.EIO, True)]
+)
+def test_a_mount_that_is_held_a_moment_longer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: int, number: int, raises: bool
+) -> None:
+    failures = [OSError(number, "umount")] * times
+    slept: list[float] = []
+
+    def unmount(target: Path) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(mounts, "unmount", unmount)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(OSError, match="umount") if raises else contextlib.nullcontext():
+        mounts.unmount_patiently(tmp_path, 0.5)
+    assert len(slept) == (0 if number == errno.EIO else min(times, 20))

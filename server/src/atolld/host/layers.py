@@ -18,7 +18,6 @@ import fcntl
 import os
 import shutil
 import struct
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +38,7 @@ _THAW = 0xC0045878
 # discard: what a guest deletes leaves the image, and so the host's disk and every later snapshot.
 _OPTIONS = "noinit_itable,discard,errors=remount-ro"
 _FLAGS = syscalls.MS_NODEV | syscalls.MS_NOATIME
-_BUSY_TRIES = 20
-_BUSY_PAUSE_S = 0.025
+_BUSY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +216,7 @@ class Layers:
         while mounts.is_mounted(layer.mount):
             thaw(layer)
             _shut_down(layer.mount)
-            _unmount_patiently(layer.mount)
+            mounts.unmount_patiently(layer.mount, _BUSY_S)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(layer.directory)
 
@@ -228,19 +226,6 @@ class Layers:
             if not path.exists():
                 await format_empty(path, disk_mib)
         return path
-
-
-def _unmount_patiently(target: Path) -> None:
-    """As `mounts.unmount`, but what has just ended is given half a second: under load the kernel lets go of its files
-    and of its mount namespace some time after the process is gone, and a kill told its caller of a failure."""
-    for left in range(_BUSY_TRIES, -1, -1):
-        try:
-            mounts.unmount(target)
-            return
-        except OSError as error:
-            if error.errno != errno.EBUSY or left == 0:
-                raise
-        time.sleep(_BUSY_PAUSE_S)
 
 
 async def format_empty(path: Path, disk_mib: int) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.host import syscalls
+
+_BUSY_PAUSE_S = 0.025
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _SPECIAL = re.compile(rb"[ \t\n\\]")
@@ -114,6 +117,19 @@ def unmount(target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise
+
+
+def unmount_patiently(target: Path, wait_s: float) -> None:
+    """As `unmount`, but what is busy is tried for `wait_s` more: under load the kernel lets go of a process's files and
+    of its mount namespace some time after the process is gone. Blocks."""
+    for left in reversed(range(round(wait_s / _BUSY_PAUSE_S) + 1)):
+        try:
+            unmount(target)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or left == 0:
+                raise
+        time.sleep(_BUSY_PAUSE_S)
 
 
 def detach(target: Path) -> None:

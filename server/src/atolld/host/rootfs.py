@@ -38,8 +38,7 @@ _FLAGS = syscalls.MS_NODEV | syscalls.MS_NOATIME
 _FIXED = (("index", "off"), ("metacopy", "off"), ("redirect_dir", "on"), ("xino", "auto"))
 # mount(2) takes one page of options, its end included.
 _MAX_DATA = 4000
-_UNMOUNT_TRIES = 20
-_UNMOUNT_PAUSE_S = 0.05
+_UNMOUNT_WAIT_S = 1.0
 
 
 class RootFilesystems:
@@ -78,18 +77,13 @@ class RootFilesystems:
         Raises OSError (EBUSY only with `detach` False).
         """
         target = self.path(id)
-        for left in reversed(range(_UNMOUNT_TRIES)):
-            try:
-                await asyncio.to_thread(mounts.unmount, target)
-                break
-            except OSError as error:
-                if error.errno != errno.EBUSY or (left == 0 and not detach):
-                    raise
-            if left == 0:
-                log.warning("root file system of %s is still in use; detaching it", id)
-                await asyncio.to_thread(mounts.detach, target)
-            else:
-                await asyncio.sleep(_UNMOUNT_PAUSE_S)
+        try:
+            await asyncio.to_thread(mounts.unmount_patiently, target, _UNMOUNT_WAIT_S)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not detach:
+                raise
+            log.warning("root file system of %s is still in use; detaching it", id)
+            await asyncio.to_thread(mounts.detach, target)
         with contextlib.suppress(FileNotFoundError):
             target.rmdir()
         with contextlib.suppress(OSError):
