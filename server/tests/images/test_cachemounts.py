@@ -8,7 +8,8 @@ import pytest
 from atolld.foundation.clock import ManualClock
 from atolld.foundation.errors import Capacity, Internal
 from atolld.foundation.ids import ProjectId
-from atolld.images.cachemounts import FRESH_S, KEPT_S, CacheMounts
+from atolld.images.cachemounts import CacheMounts
+from atolld.images.projectdirs import FRESH_S, KEPT_S
 
 P, Q = ProjectId("p"), ProjectId("q")
 

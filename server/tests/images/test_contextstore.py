@@ -21,7 +21,8 @@ from atolld.foundation.ids import ProjectId
 from atolld.foundation.units import MIB
 from atolld.host import mounts, syscalls
 from atolld.images import contextstore
-from atolld.images.contextstore import FRESH_S, KEPT_S, ContextStore
+from atolld.images.contextstore import ContextStore
+from atolld.images.projectdirs import FRESH_S, KEPT_S
 
 pytestmark = pytest.mark.real
 

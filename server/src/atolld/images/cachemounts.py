@@ -11,24 +11,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 from atolld.foundation.clock import Clock, SystemClock
-from atolld.foundation.errors import Capacity, Internal
+from atolld.foundation.errors import Capacity
 from atolld.foundation.ids import ProjectId
 from atolld.foundation.units import GIB
+from atolld.images.projectdirs import KEPT_S, entries, project_directory
 from atolld.images.unpack import RESERVE_BYTES, check_room
 
 MAX_PROJECT_BYTES = 4 * GIB
-# What nobody used for so long goes by itself, and on `prune`.
-KEPT_S = 7 * 24 * 3600.0
-FRESH_S = 3600.0
 # Longer than any build may take: whoever began to write it was killed.
 _ABANDONED_S = 24 * 3600.0
-_PROJECT = re.compile(r"[0-9A-Za-z-]{1,64}")
 _NEW = ".new-"
 _CHECK_BYTES = 32 << 20
 
@@ -109,8 +105,8 @@ class CacheMounts:
     def sweep(self, older_s: float = KEPT_S) -> int:
         """Remove those that no step used for so long; returns how many. Blocks."""
         removed = 0
-        for project in _entries(self._mounts):
-            for entry in _entries(project):
+        for project in entries(self._mounts):
+            for entry in entries(project):
                 age_s = self._clock.now() - _time(entry)
                 if entry.name.startswith(_NEW):
                     if age_s > _ABANDONED_S:
@@ -126,7 +122,7 @@ class CacheMounts:
         """Remove those of the project that were used longest ago until so much fits. Raises Capacity."""
         if size_bytes > self._max_project_bytes:
             raise Capacity(f"a cache of {size_bytes} bytes is larger than all of a project's may be")
-        others = [one for one in _entries(home.parent) if not one.name.startswith(_NEW) and one != home]
+        others = [one for one in entries(home.parent) if not one.name.startswith(_NEW) and one != home]
         total = size_bytes + sum(map(_size, others))
         for one in sorted(others, key=_time):
             if total <= self._max_project_bytes:
@@ -140,16 +136,10 @@ class CacheMounts:
         os.utime(path, (now, now))
 
     def _home(self, project_id: ProjectId, id: str) -> Path:
-        if not _PROJECT.fullmatch(project_id):
-            raise Internal(f"{project_id[:80]!r} is not the id of a project")
-        return self._mounts / project_id / hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _entries(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        return (
+            project_directory(self._mounts, project_id)
+            / hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
+        )
 
 
 def _time(path: Path) -> float:

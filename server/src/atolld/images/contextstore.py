@@ -28,21 +28,17 @@ from pathlib import Path
 
 from atolld.foundation.aio import to_the_end
 from atolld.foundation.clock import Clock, SystemClock
-from atolld.foundation.errors import Capacity, Internal, InvalidArgument, LimitExceeded, NotFound
+from atolld.foundation.errors import Capacity, InvalidArgument, LimitExceeded, NotFound
 from atolld.foundation.ids import ProjectId
 from atolld.foundation.units import GIB, MIB, format_bytes
 from atolld.host import syscalls
 from atolld.images.decompress import limit_of, open_layer
 from atolld.images.layers import disk_usage, lock_directory
+from atolld.images.projectdirs import FRESH_S, KEPT_S, entries, project_directory
 from atolld.images.unpack import RESERVE_BYTES, Cancelled, check_room, unpack
 
 MAX_UPLOAD_BYTES = 8 * GIB
 MAX_PROJECT_BYTES = 16 * GIB
-# What nobody used for so long goes by itself.
-KEPT_S = 7 * 24 * 3600.0
-# What was used so lately does not go when there is too much, or on `prune`: a build may be about to read it.
-FRESH_S = 3600.0
-_PROJECT = re.compile(r"[0-9A-Za-z-]{1,64}")
 _NAME = re.compile(r"[0-9a-zA-Z_-]{1,128}")
 _NEW = ".new-"
 _BATCH_BYTES = 1 * MIB
@@ -132,10 +128,10 @@ class ContextStore:
 
         Returns how many uploads went. Blocks.
         """
-        homes = [self._project(project_id)] if project_id is not None else _entries(self._files)
+        homes = [self._project(project_id)] if project_id is not None else entries(self._files)
         removed = 0
         for home in homes:
-            for entry in _entries(home):
+            for entry in entries(home):
                 if entry.name.startswith(_NEW):
                     _remove(entry)
                 else:
@@ -219,9 +215,7 @@ class ContextStore:
         return self._project(project_id) / name
 
     def _project(self, project_id: ProjectId) -> Path:
-        if not _PROJECT.fullmatch(project_id):
-            raise Internal(f"{project_id[:80]!r} is not the id of a project")
-        return self._files / project_id
+        return project_directory(self._files, project_id)
 
 
 def _begin(project: Path) -> tuple[Path, int]:
@@ -283,7 +277,7 @@ def _has_the_name(descriptor: int, home: Path) -> bool:
 
 def _stored(project: Path, but: str) -> list[_Stored]:
     found = []
-    for entry in _entries(project):
+    for entry in entries(project):
         try:
             if not entry.name.startswith(_NEW) and entry.name != but:
                 size = int(json.loads((entry / "about.json").read_text(encoding="utf-8"))["size_bytes"])
@@ -329,13 +323,6 @@ def _remove_empty(directory: Path) -> None:
         directory.rmdir()
     except OSError:
         return
-
-
-def _entries(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _used_at(home: Path) -> float:

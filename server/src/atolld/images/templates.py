@@ -27,12 +27,13 @@ from atolld.images.build_environment import (
     public_environment,
 )
 from atolld.images.cachemounts import CacheMounts
-from atolld.images.contextstore import FRESH_S, ContextStore
+from atolld.images.contextstore import ContextStore
 from atolld.images.imagestore import ImageStore
 from atolld.images.layers import Layer, LayerStore
 from atolld.images.locks import exclusive
 from atolld.images.packages import host_architecture, installed_packages
 from atolld.images.progress import Progress, ProgressCallback, ignore_progress
+from atolld.images.projectdirs import FRESH_S
 from atolld.images.public_hosts import with_public_sources
 from atolld.images.recipe import Recipe, base_recipe
 
