@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from atolld.foundation.errors import (
     Internal,
     NotFound,
 )
-from atolld.foundation.ids import SandboxId, new_snapshot_id
+from atolld.foundation.ids import SandboxId, SnapshotId, new_snapshot_id
 from atolld.node.interface import After, Launch, Launched, Source
+from atolld.node.machine import Prepared
 from atolld.runtime.driver import Power
 from atolld.runtime.drivers.fake import Script, Verb
 
@@ -64,6 +66,37 @@ async def test_a_resume_goes_on_from_memory_at_the_same_address(tmp_path: Path) 
     await stage.node.terminate(ID)
     await stage.node.terminate(OTHER)
     assert stage.empty()
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_the_memory_is_read_for_its_checksums_only_when_the_guest_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: bool
+) -> None:
+    stage, _ = await saved(tmp_path)
+    await stage.node.terminate(ID)
+    order: list[str] = []
+    check, prepare = stage.machine.check_memory, stage.machine.prepare
+
+    async def checking(save_id: SnapshotId) -> None:
+        order.append("check")
+        await check(save_id)
+
+    async def preparing(*args: Any, **options: Any) -> Prepared:
+        if not prepared:
+            raise Internal("no disk")
+        made = await prepare(*args, **options)
+        await asyncio.sleep(0)
+        order.append("prepared")
+        return made
+
+    monkeypatch.setattr(stage.machine, "check_memory", checking)
+    monkeypatch.setattr(stage.machine, "prepare", preparing)
+    if prepared:
+        await stage.node.launch(resume_of())
+    else:
+        with pytest.raises(Internal, match="no disk"):
+            await stage.node.launch(resume_of())
+    assert order == (["prepared", "check"] if prepared else [])
 
 
 async def test_a_resume_from_files_boots(tmp_path: Path) -> None:

@@ -74,14 +74,18 @@ class Sound:
     """Whether the memory of a save is as it was written, found out in the background. `save_id` None: none is read."""
 
     def __init__(self, machine: Machine, save_id: SnapshotId | None) -> None:
-        self._task = (
-            None
-            if save_id is None
-            else spawn(machine.check_memory(save_id), name=f"check-memory-{save_id}", report=False)
-        )
+        self._machine = machine
+        self._save_id = save_id
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """The memory is about to be read into a guest. Not earlier: what comes before would wait for the processor."""
+        if self._save_id is not None and self._task is None:
+            check = self._machine.check_memory(self._save_id)
+            self._task = spawn(check, name=f"check-memory-{self._save_id}", report=False)
 
     async def wait(self) -> None:
-        """Returns when it is. Raises as `Machine.check_memory`."""
+        """Returns when it is, or was not read. Raises as `Machine.check_memory`."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
@@ -197,6 +201,7 @@ class Launcher:
             way.point("after_prepare")
             spec = self._launch_spec(way, prepared)
             if way.from_memory:
+                sound.begin()
                 handle = await driver.restore(spec, memory, None if waiting is None else waiting.handle)
                 way.point("after_restore")
             elif waiting is not None:
