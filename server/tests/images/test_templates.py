@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -181,3 +182,30 @@ async def test_a_layer_damaged_by_hand_is_built_anew(tmp_path: Path) -> None:
 def test_a_name_is_checked_before_it_becomes_a_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidArgument):
         _store(tmp_path, FakeBuilder()).get(name)
+
+
+async def test_a_template_is_read_again_only_when_it_was_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = _store(tmp_path, FakeBuilder()), _store(tmp_path, FakeBuilder())
+    template = await store.ensure_base()
+    reads: list[Path] = []
+    read_text = Path.read_text
+
+    def counting(path: Path, *args: str, **options: str) -> str:
+        reads.append(path)
+        return read_text(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", counting)
+    assert store.get("base") == store.get("base") == template
+    assert reads == []
+    # By another process, too.
+    path = tmp_path / "templates" / "base.json"
+    stored = json.loads(read_text(path))
+    stored["inputs_digest"] = "f" * 64
+    path.with_suffix(".part").write_text(json.dumps(stored))
+    path.with_suffix(".part").rename(path)
+    assert store.get("base").inputs_digest == "f" * 64 == other.get("base").inputs_digest
+    path.unlink()
+    with pytest.raises(NotFound):
+        store.get("base")

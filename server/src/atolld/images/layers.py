@@ -63,6 +63,10 @@ class LayerStore:
             return None
         return Layer(digest, home / "root", int(manifest["size_bytes"]), manifest)
 
+    def holds(self, root: Path) -> bool:
+        """Whether `root` is still that of a finished layer, as `get` would find it."""
+        return root.parent.parent == self.directory and (root.parent / "manifest.json").is_file()
+
     def digests(self) -> list[str]:
         """The digests of all finished layers."""
         if not self.directory.is_dir():

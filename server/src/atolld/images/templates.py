@@ -44,6 +44,9 @@ _NEEDED_DISK_BYTES = 3 * GIB
 RootBuilder = Callable[[Recipe, BuildEnvironment, Path, Path, ProgressCallback], Awaitable[None]]
 
 
+_Signature = tuple[int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """One template.
@@ -89,6 +92,8 @@ class TemplateStore:
         self._build_root = build_root
         self._with_public_sources = with_public_sources
         self._clock = clock or SystemClock()
+        # Of the file that each was read from.
+        self._known: dict[str, tuple[_Signature, Template]] = {}
 
     def list(self) -> tuple[Template, ...]:
         """All templates that can be used, by name."""
@@ -203,8 +208,24 @@ class TemplateStore:
         return template
 
     def _read(self, name: str) -> Template | None:
+        path = self._templates / f"{name}.json"
         try:
-            stored: Mapping[str, object] = json.loads((self._templates / f"{name}.json").read_text(encoding="utf-8"))
+            signature = _signature(path)
+        except FileNotFoundError:
+            return None
+        known = self._known.get(name)
+        # A layer can go without the file changing, and every create asks.
+        if known is None or known[0] != signature or not all(self._layers.holds(layer) for layer in known[1].layers):
+            template = self._load(name, path)
+            if template is None:
+                self._known.pop(name, None)
+                return None
+            known = self._known[name] = (signature, template)
+        return known[1]
+
+    def _load(self, name: str, path: Path) -> Template | None:
+        try:
+            stored: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         digests = stored["layers"]
@@ -222,3 +243,9 @@ class TemplateStore:
             inputs_digest=str(stored["inputs_digest"]),
             size_bytes=sum(layer.size_bytes for layer in layers),
         )
+
+
+def _signature(path: Path) -> _Signature:
+    """Differs for another file under that name: each is written anew. Raises FileNotFoundError."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
