@@ -14,9 +14,18 @@ from atolld.core.network import NetworkPolicy
 from atolld.core.project import Project, ProjectLimits
 from atolld.core.sandbox import Resources
 from atolld.foundation.aio import spawn
-from atolld.foundation.errors import Capacity, GuestUnreachable, InvalidArgument, LimitExceeded, NotFound
-from atolld.foundation.ids import PoolId, new_project_id
+from atolld.foundation.errors import (
+    Capacity,
+    FailedPrecondition,
+    GuestUnreachable,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+)
+from atolld.foundation.ids import PoolId, SandboxId, new_project_id
+from atolld.node.interface import Claim
 from atolld.storage.projects import SqlProjects
+from atolld.storage.store import SandboxQuery
 
 
 async def _pool(world: World, ready: int = 2, resources: Resources | None = None) -> PoolId:
@@ -151,6 +160,56 @@ async def test_one_that_does_not_answer_is_ended_and_another_taken(world: World)
     assert world.sandboxes.was_warm(made.id)
     live = (await world.sandboxes.list(world.project.id)).items
     assert [item.id for item in live] == [made.id]
+
+
+async def test_one_that_does_not_answer_leaves_no_row_and_the_key_free(world: World) -> None:
+    await _pool(world, 1)
+    (waiting,) = world.node.machine.sandboxes
+    world.node.fail("claim", GuestUnreachable("no answer"))
+    made = await world.sandboxes.create(world.project.id, SPEC, "key")
+    assert not world.sandboxes.was_warm(made.id)
+    rows = await world.store.list(SandboxQuery(world.project.id))
+    assert [row.sandbox.id for row in rows] == [made.id]
+    assert waiting not in world.node.machine.sandboxes
+    assert (await world.sandboxes.create(world.project.id, SPEC, "key")).id == made.id
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_one_that_dies_while_it_is_claimed_is_not_handed_out(
+    world: World, claimed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _pool(world, 1)
+    (waiting,) = world.node.machine.sandboxes
+    claim = world.node.claim
+
+    async def dying(id: SandboxId, old_token: str, what: Claim) -> None:
+        if claimed:
+            await claim(id, old_token, what)
+        await world.node.die(id)
+        if not claimed:
+            await claim(id, old_token, what)
+
+    monkeypatch.setattr(world.node, "claim", dying)
+    made = await world.create()
+    assert made.id != waiting
+    assert list(world.node.machine.sandboxes) == [made.id]
+    assert [row.sandbox.id for row in await world.store.list(SandboxQuery(world.project.id))] == [made.id]
+
+
+async def test_one_that_is_claimed_can_be_killed_meanwhile(world: World) -> None:
+    await _pool(world, 1)
+    (waiting,) = world.node.machine.sandboxes
+    gate = world.node.hold("claim")
+    create = spawn(world.create(), name="create", report=False)
+    await gate.reached.wait()
+    assert (await world.sandboxes.get(world.project.id, waiting)).state is S.CREATING
+    kill = spawn(world.sandboxes.kill(world.project.id, waiting), name="kill")
+    await asyncio.sleep(0)
+    gate.opened.set()
+    with pytest.raises(FailedPrecondition):
+        await create
+    await kill
+    assert waiting not in world.node.machine.sandboxes
 
 
 async def test_a_limit_holds_for_claims(world: World) -> None:
