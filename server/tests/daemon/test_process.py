@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from pathlib import Path
 
 import pytest
 
-from atolld.daemon.process import come_first, raise_file_limit
+from atolld.daemon.process import SWITCH_S, come_first, raise_file_limit, take_turns
 
 
 def test_the_file_limit_is_raised_as_far_as_it_goes() -> None:
@@ -33,3 +34,13 @@ def test_only_a_session_of_its_own_comes_first(
 def test_a_kernel_without_autogroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getsid", lambda _: os.getpid())
     assert not come_first(tmp_path / "missing" / "autogroup")
+
+
+def test_threads_take_turns_often() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        take_turns()
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+    finally:
+        sys.setswitchinterval(before)

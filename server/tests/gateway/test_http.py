@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
 
 from atolld.core.lifecycle import SandboxState
-from atolld.foundation.ids import ProjectId
+from atolld.foundation.ids import ProjectId, SandboxId
 from atolld.gateway.upstream import UpstreamConnection
 
 from .conftest import ID, KEY, TOKEN, Edge, FakeEndpoint, answer
@@ -49,6 +50,59 @@ async def test_connections_to_the_agent_are_used_again(edge: Edge) -> None:
         client.request("GET", edge.agent())
         assert (await client.response())[0] == 200
     assert edge.sandbox.connections == 1
+
+
+async def test_the_first_request_finds_a_connection(edge: Edge) -> None:
+    connected, keep = asyncio.Event(), edge.gateway.pool.keep_for_first
+
+    def kept(id: SandboxId, connection: UpstreamConnection) -> None:
+        keep(id, connection)
+        connected.set()
+
+    edge.gateway.pool.keep_for_first = kept  # type: ignore[method-assign]
+    edge.sandbox.script = answer(OK, OK)
+    edge.gateway.sandbox_up(ID)
+    await asyncio.wait_for(connected.wait(), 5)
+    client = await edge.client()
+    for _ in range(2):
+        client.request("POST", edge.agent(), "content-length: 0")
+        assert (await client.response())[0] == 200
+    assert edge.sandbox.connections == 1
+
+
+@pytest.mark.parametrize("then", [None, SandboxState.FROZEN])
+async def test_what_was_connected_to_beforehand_is_let_go_when_it_runs_no_more(
+    edge: Edge, then: SandboxState | None
+) -> None:
+    endpoint = edge.directory.endpoints[ID]
+    dialed, go = asyncio.Event(), asyncio.Event()
+    to_agent = edge.gateway.pool.to_agent
+
+    async def slowly(id: SandboxId, there: Any) -> UpstreamConnection:
+        connection = await to_agent(id, there)
+        dialed.set()
+        await go.wait()
+        return connection
+
+    edge.gateway.pool.to_agent = slowly  # type: ignore[method-assign, assignment]
+    edge.gateway.sandbox_up(ID)
+    await dialed.wait()
+    if then is None:
+        del edge.directory.endpoints[ID]
+    else:
+        edge.directory.endpoints[ID] = replace(endpoint, state=then)
+    go.set()
+    await asyncio.wait_for(edge.sandbox.closed.wait(), 5)
+    assert edge.gateway.pool.idle(ID, None) is None
+
+
+async def test_what_does_not_answer_is_not_connected_to_beforehand(edge: Edge) -> None:
+    await edge.sandbox.stop()
+    edge.gateway.sandbox_up(ID)
+    edge.gateway.sandbox_up(SandboxId("i9999999999999999999"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert edge.gateway.pool.connections() == 0
 
 
 async def test_a_connection_the_agent_closes_is_not_used_again(edge: Edge) -> None:

@@ -154,3 +154,21 @@ async def test_one_to_a_port_is_kept_for_a_shorter_time(dialer: Dialer) -> None:
     await asyncio.sleep(0.01)
     assert (agent.alive, port.alive) == (True, False)
     pool.close()
+
+
+async def test_one_is_kept_for_the_first_request(pool: Pool, dialer: Dialer) -> None:
+    first, second = [await pool.to_agent(ID, END) for _ in range(2)]
+    pool.keep_for_first(ID, first)
+    pool.keep_for_first(ID, second)
+    assert first.alive
+    assert not second.alive
+    assert pool.idle(ID, None) is first
+    assert pool.idle(ID, None) is None
+
+
+async def test_none_is_kept_of_what_has_ended(pool: Pool) -> None:
+    connection = await pool.to_agent(ID, END)
+    pool.forget(ID)
+    pool.keep_for_first(ID, connection)
+    assert not connection.alive
+    assert pool.connections() == 0

@@ -132,6 +132,8 @@ class Sandboxes:
         self._drafts: dict[Flight, Live] = {}
         self._housekeeping = Housekeeping(store, templates.leftovers, clock, retention_s)
         self._closing = False
+        # Told of each that was just made, before its caller is.
+        self.on_up: Callable[[SandboxId], None] = lambda _: None
         # Whether it was a sandbox of a build that died; they have no rows.
         self.builds_lost: Callable[[Death], bool] = lambda _: False
 
@@ -228,6 +230,7 @@ class Sandboxes:
 
         sandbox = await self._flights.fly(project_id, claim, begin)
         self._sampler.wake()
+        self.on_up(sandbox.id)
         return sandbox
 
     async def _under_way(self, flight: Flight, draft: Live, work: Awaitable[Sandbox]) -> Sandbox:

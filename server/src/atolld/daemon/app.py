@@ -102,6 +102,7 @@ class Daemon:
         settings = self._settings
         process.raise_file_limit()
         process.come_first()
+        process.take_turns()
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with CleanupStack() as cleanup:
             lock = StateLock(settings.state)
@@ -212,6 +213,7 @@ class Daemon:
         ground = Ground(settings, database, built, node, stored, logs, templates, sandboxes)
         parts = put_together(ground, clock, metrics)
         sandboxes.builds_lost = parts.sandboxes.lost
+        sandboxes.on_up = gateway.sandbox_up
         metrics.sources.counts = sandboxes.counts
         metrics.sources.gauges = node.gauges
         metrics.sources.upstream_connections = gateway.pool.connections

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from atolld.core.lifecycle import SandboxState
+from atolld.foundation.aio import spawn
 from atolld.foundation.clock import Clock, SystemClock
-from atolld.foundation.errors import AtollError, Internal, NotFound, Unauthenticated
+from atolld.foundation.errors import AtollError, GuestUnreachable, Internal, NotFound, Unauthenticated
 from atolld.foundation.ids import SandboxId
 from atolld.gateway.activity import Activity
 from atolld.gateway.directory import Authenticator, Directory, Endpoint, ErrorRenderer, reachable
@@ -65,6 +66,26 @@ class Gateway:
     def sandbox_ended(self, id: SandboxId) -> None:
         """Cut every stream of a sandbox that has ended: its own kernel is gone and will not say goodbye."""
         self.pool.forget(id)
+
+    def sandbox_up(self, id: SandboxId) -> None:
+        """It was just made, so its first request is about to come: connect to its agent beforehand."""
+        spawn(self._expect(id), name=f"gateway-expect-{id}")
+
+    async def _expect(self, id: SandboxId) -> None:
+        endpoint = self._directory.endpoint(id)
+        if endpoint is None or endpoint.state is not SandboxState.RUNNING:
+            return
+        try:
+            connection = await self.pool.to_agent(id, endpoint)
+        except GuestUnreachable as error:
+            log.debug("%s is not connected to beforehand: %s", id, error.message)
+            return
+        now = self._directory.endpoint(id)
+        if now is None or now.state is not SandboxState.RUNNING or now.address != endpoint.address:
+            # Its address may by now be another sandbox's.
+            connection.abort()
+            return
+        self.pool.keep_for_first(id, connection)
 
     def interrupting(self, id: SandboxId) -> Callable[[], None]:
         """Called when the sandbox is about to be saved or frozen, or just was; what it returns, afterwards.

@@ -111,6 +111,17 @@ class Pool:
             connection.abort()
             return
         connection.finish()
+        self._keep(known, port, connection)
+
+    def keep_for_first(self, id: SandboxId, connection: UpstreamConnection) -> None:
+        """Keep a connection to the agent that nothing was asked on yet, for the first request; close one too many."""
+        known = self._sandboxes.get(id)
+        if known is None or not connection.alive or known.idle.get(None):
+            connection.abort()
+            return
+        self._keep(known, None, connection)
+
+    def _keep(self, known: _OfSandbox, port: int | None, connection: UpstreamConnection) -> None:
         kept = known.idle.setdefault(port, [])
         if len(kept) >= self._max_idle:
             connection.abort()
