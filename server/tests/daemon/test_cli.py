@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from atolld.daemon import background
-from atolld.daemon.cli import main, specification
+from atolld.daemon.cli import main
+from atolld.daemon.commands import specification
 from atolld.daemon.settings import Settings
 
 
@@ -152,3 +155,15 @@ def test_the_key_that_signs_archives(atolld: Atolld, settings: Settings) -> None
     assert said.stdout.startswith("atoll-archive-")
     assert atolld("archive-key").stdout == said.stdout
     assert (settings.state / "archive.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_what_asks_the_daemon_only_reads_in_little(settings: Settings, command: str) -> None:
+    heavy = ("sqlalchemy", "fastapi", "pyroute2")
+    program = (
+        f"import sys\nfrom atolld.daemon.cli import main\nmain([{command!r}])\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    environment = {**os.environ, "ATOLL_INSTANCE": "t", "ATOLL_STATE_DIR": str(settings.state)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
