@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from atolld.core.sandbox import Resources
-from atolld.foundation.errors import Capacity
+from atolld.foundation.errors import Capacity, InvalidArgument
 from atolld.foundation.ids import SandboxId
 from atolld.node.capacity import CapacityBook, CapacityLimits
 
@@ -27,8 +27,6 @@ def id_of(number: int) -> SandboxId:
     ("held", "asked", "free", "told"),
     [
         ([Resources(cpu=0.1, memory_mib=64)] * 3, Resources(cpu=0.1, memory_mib=64), (900, 900), "max_sandboxes"),
-        ([], Resources(cpu=2.5, memory_mib=64), (900, 900), "cpu is 2.5"),
-        ([], Resources(cpu=1, memory_mib=1001), (900, 900), "memory_mib is 1001"),
         ([Resources(cpu=2, memory_mib=64)] * 2, Resources(cpu=0.5, memory_mib=64), (900, 900), "CPUs"),
         ([Resources(cpu=0.1, memory_mib=900)] * 2, Resources(cpu=0.1, memory_mib=300), (900, 900), "MiB of memory are"),
         ([], ONE, (99, 900), "99 MiB of memory are free"),
@@ -45,6 +43,23 @@ def test_what_does_not_fit_is_refused_and_reserves_nothing(
     with pytest.raises(Capacity, match=told):
         book.claim(id_of(99), asked, *free)
     assert book.snapshot(0) == before
+
+
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        (Resources(cpu=2.5, memory_mib=64), "cpu is 2.5"),
+        (Resources(cpu=1, memory_mib=1001), "memory_mib is 1001"),
+    ],
+)
+@pytest.mark.parametrize("held", [0, 3])
+def test_what_never_fits_is_not_told_to_wait_for_room(asked: Resources, told: str, held: int) -> None:
+    book = CapacityBook(LIMITS)
+    for number in range(held):
+        book.claim(id_of(number), ONE, 900, 900)
+    with pytest.raises(InvalidArgument, match=told):
+        book.claim(id_of(99), asked, 900, 900)
+    assert book.snapshot(0).sandboxes == held
 
 
 def test_room_comes_back() -> None:

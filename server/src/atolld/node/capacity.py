@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atolld.core.sandbox import Resources
-from atolld.foundation.errors import Capacity
+from atolld.foundation.errors import Capacity, InvalidArgument
 from atolld.foundation.ids import SandboxId
 from atolld.node.interface import NodeCapacity
 
@@ -56,17 +56,19 @@ class CapacityBook:
     def claim(self, id: SandboxId, resources: Resources, memory_free_mib: int, disk_free_mib: int) -> None:
         """Reserve room for `id`.
 
-        Raises Capacity, naming what is short and by how much, and reserves nothing.
+        Raises Capacity, naming what is short and by how much, and InvalidArgument for what no machine of this size can
+        ever hold; then nothing is reserved.
         """
         limits = self._limits
+        # First: who is told that there is no room now tries again.
+        if reason := self.snapshot(disk_free_mib).too_large(resources):
+            raise InvalidArgument(reason, cpu_total=limits.cpu_total, memory_total_mib=limits.memory_total_mib)
         if len(self._claims) >= limits.max_sandboxes:
             raise Capacity(
                 f"the machine already holds {len(self._claims)} sandboxes, its maximum (max_sandboxes); "
                 "end some or raise the setting",
                 max_sandboxes=limits.max_sandboxes,
             )
-        if reason := self.snapshot(disk_free_mib).too_large(resources):
-            raise Capacity(reason, cpu_total=limits.cpu_total, memory_total_mib=limits.memory_total_mib)
         cpu_bound = limits.cpu_total * limits.cpu_overcommit
         if self.cpu_taken + resources.cpu > cpu_bound:
             raise Capacity(

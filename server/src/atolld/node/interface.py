@@ -166,8 +166,9 @@ class Node(Protocol):
         """Start a sandbox and wait until its agent answers. An earlier run of it must have been terminated, even if
         that has failed so far or is not done.
 
-        Raises Capacity before anything is made when the machine has no room, RuntimeUnusable, NotFound for an unknown
-        runtime, Internal or GuestUnreachable when it does not come up; whatever was made is gone when it raises.
+        Raises, before anything is made, Capacity when the machine has no room and InvalidArgument when it never can
+        have; RuntimeUnusable, NotFound for an unknown runtime, Internal or GuestUnreachable when it does not come up;
+        whatever was made is gone when it raises.
         """
         ...
 

@@ -17,7 +17,7 @@ from atolld.core.network import NetworkPolicy
 from atolld.core.sandbox import Resources
 from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.clock import ManualClock
-from atolld.foundation.errors import Capacity, GuestUnreachable, Internal
+from atolld.foundation.errors import Capacity, GuestUnreachable, Internal, InvalidArgument
 from atolld.node.fake import FakeNode
 from atolld.node.interface import Death
 
@@ -145,8 +145,8 @@ async def test_but_not_for_ever() -> None:
 
 async def test_what_can_never_fit_is_not_waited_for() -> None:
     bench = Bench()
-    bench.node.fail("launch", Capacity("cpu is 1001, but the machine has 1000 cores; ask for less"))
-    with pytest.raises(Capacity, match="cpu is 1001"):
+    bench.node.fail("launch", InvalidArgument("cpu is 1001, but the machine has 1000 cores; ask for less"))
+    with pytest.raises(InvalidArgument, match="cpu is 1001"):
         async with bench.sandboxes.open(BuildSpec("fake", Resources(cpu=1001)), LAYERS, template_id="build"):
             pass
     assert bench.clock.monotonic() == ManualClock().monotonic()

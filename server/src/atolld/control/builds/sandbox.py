@@ -192,8 +192,7 @@ class StepSandboxes:
             try:
                 return await self._node.launch(what)
             except Capacity:
-                never = self._node.capacity().too_large(what.resources) is not None
-                if never or self._clock.monotonic() >= deadline:
+                if self._clock.monotonic() >= deadline:
                     raise
             await self._clock.sleep(_ROOM_PAUSE_S)
 
