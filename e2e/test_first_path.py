@@ -77,6 +77,16 @@ def test_the_readme_snippet(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> 
         assert sb.run("stat -c %U /home/user/a.txt").stdout == "user\n"
 
 
+@pytest.mark.parametrize("user", ["user", "root"])
+def test_a_login_shell_starts_no_other_program(gvisor: Sandbox, user: str) -> None:
+    # Numbers of processes are given out in order.
+    login = ["bash", "-l", "-c", "echo $$ $PATH"]
+    first, second = [gvisor.run(login, user=user, check=True).stdout.split() for _ in range(2)]
+    assert int(second[0]) == int(first[0]) + 1
+    assert ("/usr/sbin" in second[1].split(":")) is (user == "root")
+    assert gvisor.run(["sh", "-l", "-c", "echo $PATH"], user=user, check=True).stdout == f"{second[1]}\n"
+
+
 def test_every_command_speaks_json(daemon: Daemon) -> None:
     made = json.loads(atoll(daemon, "sandbox", "create", "--json").stdout)
     try:

@@ -14,6 +14,11 @@ chmod 0440 "$root/etc/sudoers.d/atoll"
 mkdir -p "$root/home/user/.local/bin"
 chroot "$root" chown -R user:user /home/user
 
+# Every command of E2B's clients is one of a login shell, for which Debian starts `id`, and `mesg` for root, each time:
+# half of what it takes. bash knows who it is, and only a terminal has messages.
+sed -i 's/"$(id -u)"/"${EUID:-$(id -u)}"/' "$root/etc/profile"
+sed -i 's/^mesg n/[ ! -t 0 ] || mesg n/' "$root/root/.profile"
+
 printf 'LANG=C.UTF-8\n' > "$root/etc/default/locale"
 
 # A sandbox is one throw-away environment, so pip may install beside the distribution's packages.

@@ -38,6 +38,8 @@ ensure_user() {
 }
 """
 
+# The last two lines, as in the template `base`: every command of E2B's clients is one of a login shell, for which
+# Debian's profile starts `id`, and `mesg` for root. That is half of what it takes, and bash knows who it is.
 _PREPARE = (
     "set -eu\n"
     + _ENSURE_USER
@@ -80,6 +82,8 @@ if [ -n "$missing" ]; then
 fi
 if [ ! -e /bin/bash ]; then ln -s "$(command -v bash)" /bin/bash; fi
 ensure_user user sudo
+if grep -qsF '"$(id -u)"' /etc/profile; then sed -i 's/"$(id -u)"/"${EUID:-$(id -u)}"/' /etc/profile; fi
+if grep -qs '^mesg n' /root/.profile; then sed -i 's/^mesg n/[ ! -t 0 ] || mesg n/' /root/.profile; fi
 """
 )
 
