@@ -19,6 +19,7 @@ pub mod server;
 pub mod state;
 pub mod sudo;
 pub mod time;
+mod userfiles;
 pub mod users;
 pub mod wire;
 

@@ -4,16 +4,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
-use crate::connect;
-
-/// Larger user and group files are refused, in bytes (1 MiB).
-const MAX_FILE: u64 = 1024 * 1024;
+use crate::{connect, userfiles};
 
 /// One user of the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,24 +130,11 @@ pub fn basic_auth_user(headers: &HeaderMap) -> Result<Option<String>, UserError>
     Ok((!name.is_empty()).then(|| name.to_owned()))
 }
 
-fn read(path: &Path) -> Result<String, UserError> {
-    let unreadable = |source| UserError::Unreadable {
+fn read(path: &Path) -> Result<Arc<str>, UserError> {
+    userfiles::read(path).map_err(|source| UserError::Unreadable {
         path: path.to_path_buf(),
         source,
-    };
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(unreadable(error)),
-        Ok(metadata) if !metadata.is_file() => {
-            return Err(unreadable(io::Error::other("not a regular file")));
-        }
-        Ok(metadata) if metadata.len() > MAX_FILE => {
-            return Err(unreadable(io::Error::other("larger than 1 MiB")));
-        }
-        Ok(_) => {}
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })
 }
 
 fn find(name: &str, passwd: &str, group: &str) -> Option<User> {

@@ -81,11 +81,11 @@ pub fn start(mut plan: Plan, wiring: &Wiring, user: Option<&User>) -> Result<Chi
             let failed = |errno| ChildError::Wiring { what: "a pipe", errno };
             let (out_reader, out_writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
             let (err_reader, err_writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-            set_nonblocking(&out_reader).map_err(failed)?;
-            set_nonblocking(&err_reader).map_err(failed)?;
+            set_pipe_nonblocking(&out_reader).map_err(failed)?;
+            set_pipe_nonblocking(&err_reader).map_err(failed)?;
             let (in_reader, input) = if *stdin {
                 let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-                set_nonblocking(&writer).map_err(failed)?;
+                set_pipe_nonblocking(&writer).map_err(failed)?;
                 (reader, Input::pipe(writer))
             } else {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -105,6 +105,11 @@ pub fn start(mut plan: Plan, wiring: &Wiring, user: Option<&User>) -> Result<Chi
             })
         }
     }
+}
+
+/// As `set_nonblocking`, of a new pipe's end, which has no other flag that could be changed.
+fn set_pipe_nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
+    fcntl_setfl(fd, OFlags::NONBLOCK)
 }
 
 /// Only the agent's ends do not block: a program must find its own as it expects them.

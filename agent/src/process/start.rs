@@ -15,7 +15,6 @@ use super::environment;
 use super::shared::Process;
 use super::supervise::supervise;
 use crate::connect::{Code, Context, Error};
-use crate::log;
 use crate::state::Agent;
 use crate::users::User;
 use crate::wire::process::{ProcessConfig, StartRequest};
@@ -70,14 +69,10 @@ pub fn start(agent: &Arc<Agent>, context: &Context, message: StartRequest) -> Re
             format!("cannot watch the process's output: {error}"),
         )
     })?;
-    log::info(
-        "process",
-        "process started",
-        &[("pid", process.number().into()), ("user", user.name.as_str().into())],
-    );
     tokio::spawn(supervise(
         Arc::clone(agent),
         Arc::clone(&process),
+        user.name,
         outputs,
         exit,
         deadline,

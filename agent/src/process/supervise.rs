@@ -30,14 +30,21 @@ const AFTER_SESSION: Duration = Duration::from_millis(200);
 /// Where a process's output comes from.
 pub type Outputs = Vec<(Source, AsyncFd<OwnedFd>)>;
 
-/// Runs until the process is forgotten. At `deadline` the process group is killed.
+/// Runs until the process, one of `user`, is forgotten. At `deadline` the process group is killed.
 pub async fn supervise(
     agent: Arc<Agent>,
     process: Arc<Process>,
+    user: String,
     outputs: Outputs,
     exit: oneshot::Receiver<WaitStatus>,
     deadline: Option<Instant>,
 ) {
+    // Here, and not before the answer to who started it.
+    log::info(
+        "process",
+        "process started",
+        &[("pid", process.number().into()), ("user", user.into())],
+    );
     let end = run(&process, outputs, exit, deadline).await;
     log::info(
         "process",

@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Longer than any answer may take on a busy machine; a hang fails the test.
@@ -159,10 +160,39 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It may have been ended by the test.
+        // What it started, orphans included, would go on without it. The test may have ended it, and then its number
+        // can be another process's.
+        if let Ok(None) = self.child.try_wait() {
+            for pid in descendants(self.child.id()) {
+                if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+        }
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
+}
+
+/// The processes that come from `pid`, as `/proc` has them now.
+fn descendants(pid: u32) -> Vec<u32> {
+    let pairs: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name before the last parenthesis may hold anything; state and parent follow it.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(pairs.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 impl Reply {
