@@ -74,7 +74,7 @@ def space(setting: Setting) -> None:
         note = f"{one.groups / MIB:.1f} MiB by its control group"
         add(Fact(f"resident memory of {name} sandbox", one.host / MIB, "MiB", others, note))
     # Not by the host's count: what saving leaves or frees of the page cache is more than what a paused one has left.
-    add(Fact("resident memory of a paused sandbox, by its control group", paused.groups / MIB, "MiB"))
+    add(Fact("resident memory of a paused sandbox, by its control group", max(0, paused.groups) / MIB, "MiB"))
     add(Fact("disk of a paused sandbox", paused.disk / MIB, "MiB"))
     for name, one, others in (("idle", idle, _FIT), ("frozen", frozen, "")):
         # The larger of the two counts; one of them may be spoilt by what else the machine does.

@@ -56,6 +56,8 @@ def resume(setting: Setting) -> None:
 
             def ours(sandbox: Sandbox = sandbox, pauses: list[float] = pauses) -> float:
                 pauses.append(timed(sandbox.pause))
+                # What ran before is taken down meanwhile, and the baseline has no such thing beside it.
+                setting.wait_ready()
                 begun = time.perf_counter()
                 sandbox.resume()
                 say_hi(sandbox)
