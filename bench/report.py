@@ -157,7 +157,8 @@ _PHASES = (
     "cloned from the save) and mounts the root file system; `start` and `restore` are the one `runsc` command;",
     "`verify` is what is left then of comparing the memory with its checksums; `agent` is until the guest's agent",
     "answers. Of a pause: `settle` writes out what is dirty while the guest runs; `suspend`, `memory` and `disk` are",
-    "while it stands still; `finish` is checksums and the name; `free` is until nothing of it is in memory.",
+    "while it stands still; `finish` is checksums and the name; `free` is until nothing of it is in memory. A resume",
+    "is timed a second after the pause, when the machine is at rest, as it is before the baseline.",
 )
 
 

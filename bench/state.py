@@ -17,6 +17,7 @@ HELD_MIB = 200
 READY = "/tmp/held"
 # Random, because pages of zeros are not saved.
 HOLD = f"import os, time; held = os.urandom({HELD_MIB} << 20); open({READY!r}, 'w').close(); time.sleep(36000)"
+REST_S = 0.8
 IDLE, HOLDING = "an idle sandbox", f"one that holds {HELD_MIB} MB"
 
 _RESUME = "CubeSandbox 19–42 ms, on PVM 19–27 ms; isorun 21 ms"
@@ -56,8 +57,9 @@ def resume(setting: Setting) -> None:
 
             def ours(sandbox: Sandbox = sandbox, pauses: list[float] = pauses) -> float:
                 pauses.append(timed(sandbox.pause))
-                # What ran before is taken down meanwhile, and the baseline has no such thing beside it.
+                # What ran before is taken down and its disk written out; the baseline has no such thing beside it.
                 setting.wait_ready()
+                time.sleep(REST_S)
                 begun = time.perf_counter()
                 sandbox.resume()
                 say_hi(sandbox)

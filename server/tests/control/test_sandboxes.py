@@ -317,3 +317,14 @@ async def test_old_rows_go_in_time(world: World) -> None:
 
     while not await gone():
         await world.clock.advance(3600.0)
+
+
+async def test_who_is_up_is_told(world: World) -> None:
+    up: list[str] = []
+    world.sandboxes.on_up = up.append
+    made = await world.create()
+    assert up == [made.id]
+    await world.sandboxes.pause(world.project.id, made.id)
+    await world.sandboxes.resume(world.project.id, made.id)
+    await world.sandboxes.connect(world.project.id, made.id)
+    assert up == [made.id] * 2

@@ -132,7 +132,7 @@ class Sandboxes:
         self._drafts: dict[Flight, Live] = {}
         self._housekeeping = Housekeeping(store, templates.leftovers, clock, retention_s)
         self._closing = False
-        # Told of each that was just made, before its caller is.
+        # Told of each that was just made, or brought back by a call, before its caller is.
         self.on_up: Callable[[SandboxId], None] = lambda _: None
         # Whether it was a sandbox of a build that died; they have no rows.
         self.builds_lost: Callable[[Death], bool] = lambda _: False
@@ -360,6 +360,7 @@ class Sandboxes:
         resumed = await self._resuming.resume(live, timeout_s, kind)
         if resumed:
             self._sampler.wake()
+            self.on_up(id)
         if isinstance(timeout_s, Unchanged):
             return live.sandbox, resumed
         return await self._renew(project_id, id, timeout_s, only_longer=True), resumed

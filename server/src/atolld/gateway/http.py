@@ -68,7 +68,7 @@ class Gateway:
         self.pool.forget(id)
 
     def sandbox_up(self, id: SandboxId) -> None:
-        """It was just made, so its first request is about to come: connect to its agent beforehand."""
+        """It was just made or brought back, so a request is about to come: connect to its agent beforehand."""
         spawn(self._expect(id), name=f"gateway-expect-{id}")
 
     async def _expect(self, id: SandboxId) -> None:
