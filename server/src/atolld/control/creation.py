@@ -167,10 +167,7 @@ class Creation:
         crash_point("claim.after_claim")
         claimed = self._clock.monotonic()
         async with live.lock:
-            if live.abort is not None:
-                raise self._given_up(live)
-            if live.death is not None:
-                raise Internal(f"the sandbox ended while it was claimed: {live.death.message}")
+            self._check_wanted(live, "claimed")
             now = self._clock.now()
             expires_at = None if spec.timeout_s is None else now + spec.timeout_s
             up = replace(
@@ -225,10 +222,7 @@ class Creation:
 
     async def _publish(self, live: Live, launched: Launched) -> Sandbox:
         async with live.lock:
-            if live.abort is not None:
-                raise self._given_up(live)
-            if live.death is not None:
-                raise Internal(f"the sandbox ended while it was starting: {live.death.message}")
+            self._check_wanted(live, "starting")
             now = self._clock.now()
             timeout_s = live.sandbox.spec.timeout_s
             expires_at = None if timeout_s is None else now + timeout_s
@@ -282,6 +276,13 @@ class Creation:
         crash_point("create.after_stopping")
         if live.state is SandboxState.STOPPING:
             await self._ending.finish(live)
+
+    def _check_wanted(self, live: Live, doing: str) -> None:
+        """Raises FailedPrecondition when it was given up meanwhile, Internal when it died."""
+        if live.abort is not None:
+            raise self._given_up(live)
+        if live.death is not None:
+            raise Internal(f"the sandbox ended while it was {doing}: {live.death.message}")
 
     def _given_up(self, live: Live) -> FailedPrecondition:
         why = live.abort.message if live.abort is not None else "its launch was cancelled"
