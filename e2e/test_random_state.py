@@ -206,6 +206,11 @@ class Model:
         if one.paused:
             one.sandbox.resume()
             one.paused = False
+        # What a disk could not write when the store became full is lost, and the disk is read-only then
+        # (docs/host.md): so all of it is written before.
+        for other in self.live:
+            if not other.paused:
+                other.sandbox.run(["sync"], check=True)
         # What is deleted in the background would make room again.
         self.daemon.settle()
         filler = self.daemon.state_dir / "layers" / "filler"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -290,3 +291,22 @@ def _flip(path: Path, offset: int) -> None:
         (byte,) = file.read(1)
         file.seek(offset)
         file.write(bytes([byte ^ 0x10]))
+
+
+def test_a_disk_that_takes_no_more_writes(daemon: Daemon) -> None:
+    with Sandbox.create(runtime="gvisor", config=daemon.config) as sandbox:
+        sandbox.files.write("/home/user/kept", "kept")
+        snapshot = sandbox.snapshot()
+        try:
+            # As after its journal could not be written.
+            disk = daemon.state_dir / "layers" / sandbox.id / "mnt"
+            subprocess.run(["mount", "-o", "remount,abort", str(disk)], check=True)
+            for save in (sandbox.pause, sandbox.snapshot):
+                with pytest.raises(FailedPrecondition, match=r"read-only.*roll the sandbox back"):
+                    save()
+                assert sandbox.run("cat /home/user/kept", check=True).stdout == "kept"
+            sandbox.rollback(snapshot)
+            again = sandbox.run("cat kept && echo again >kept && sync && cat kept", cwd="/home/user", check=True)
+            assert again.stdout == "keptagain\n"
+        finally:
+            snapshot.delete()

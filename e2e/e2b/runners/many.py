@@ -69,5 +69,5 @@ if __name__ == "__main__":
     asyncio.run(main())
     sys.stdout.flush()
     # The client's native transport aborts (SIGABRT, without a word) in two of three runs while the interpreter ends,
-    # after everything was said; with fewer clients at once it was never seen to.
+    # after everything was said; with a single client it was seen to once.
     os._exit(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 
 from e2b_code_interpreter import AsyncSandbox, OutputMessage
@@ -103,3 +105,6 @@ async def main() -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
+    sys.stdout.flush()
+    # The client's native transport may abort while the interpreter ends, after everything was said: see `many`.
+    os._exit(0)

@@ -28,6 +28,8 @@ from atolld.node.mechanisms import Mechanisms
 
 T = TypeVar("T")
 _FULL_BYTES = 16 * MIB
+# EROFS: ext4 takes no more writes after one of its journal has failed.
+_FULL = (errno.EIO, errno.ENOSPC, errno.EROFS)
 _FREEING_LOOKS, _FREEING_PAUSE_S = 5, 0.05
 
 
@@ -183,8 +185,13 @@ class LinuxSaves:
         except FileNotFoundError as error:
             raise NotFound(f"the disk of {prepared.id} is gone") from error
         except OSError as error:
-            if error.errno in (errno.EIO, errno.ENOSPC) and self._host.store.free_bytes() < _FULL_BYTES:
+            if error.errno in _FULL and self._host.store.free_bytes() < _FULL_BYTES:
                 raise Capacity(f"the disk of {prepared.id} cannot be written: the host's disk is full") from error
+            if error.errno == errno.EROFS:
+                raise FailedPrecondition(
+                    f"the disk of {prepared.id} has been read-only since it could not be written, as when the host's "
+                    "disk is full: roll the sandbox back to a snapshot, or end it"
+                ) from error
             raise
 
 
