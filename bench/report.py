@@ -152,7 +152,7 @@ def to_markdown(results: Results, about: dict[str, str]) -> str:
 
 
 _PHASES = (
-    "`record` and `publish` are the database; `claim` is the agent's answer to its new owner's token. `check` reads",
+    "`record` and `publish` are the database; `claim` lets a waiting sandbox run, as its owner wants it. `check` reads",
     "the save's manifest and the checksum of its disk; `prepare` takes a network slot and a disk (from their pools, or",
     "cloned from the save) and mounts the root file system; `start` and `restore` are the one `runsc` command;",
     "`verify` is what is left then of comparing the memory with its checksums; `agent` is until the guest's agent",

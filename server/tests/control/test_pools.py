@@ -182,12 +182,12 @@ async def test_one_that_dies_while_it_is_claimed_is_not_handed_out(
     (waiting,) = world.node.machine.sandboxes
     claim = world.node.claim
 
-    async def dying(id: SandboxId, old_token: str, what: Claim) -> None:
+    async def dying(id: SandboxId, what: Claim) -> None:
         if claimed:
-            await claim(id, old_token, what)
+            await claim(id, what)
         await world.node.die(id)
         if not claimed:
-            await claim(id, old_token, what)
+            await claim(id, what)
 
     monkeypatch.setattr(world.node, "claim", dying)
     made = await world.create()

@@ -15,7 +15,7 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("content-length") or 0)
         body = self.rfile.read(length)
         if self.path == "/init":
-            Handler.token = json.loads(body)["accessToken"]
+            Handler.token = json.loads(body).get("accessToken", Handler.token)
             self._answer(204, b"")
         elif self.path == "/die":
             os._exit(3)

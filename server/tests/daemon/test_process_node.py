@@ -118,7 +118,7 @@ async def test_what_is_a_plain_process_cannot_be_saved(node: ProcessNode) -> Non
 async def test_a_claim_reaches_the_agent(node: ProcessNode) -> None:
     what = launch()
     await node.launch(what)
-    await node.claim(what.id, "token", Claim("new", {"B": "2"}, NetworkPolicy(), what.resources))
+    await node.claim(what.id, Claim({"B": "2"}, NetworkPolicy(), what.resources))
     assert (await node.logs(what.id, 1000)).count(b"/init") == 2
 
 

@@ -128,9 +128,9 @@ async def test_everything_else_passes(node: Node, inner: FakeNode) -> None:
     assert node.capacity().sandboxes == 1
     assert node.gauges() == {"node_sandboxes_running": 1.0}
     assert (await node.fingerprints()).keys() == {"fake"}
-    claim = Claim("new", {}, NetworkPolicy(), LAUNCH.resources)
-    await node.claim(LAUNCH.id, "t", claim)
-    assert inner.machine.sandboxes[LAUNCH.id].agent_token == "new"
+    claim = Claim({"B": "2"}, NetworkPolicy(), LAUNCH.resources)
+    await node.claim(LAUNCH.id, claim)
+    assert inner.machine.sandboxes[LAUNCH.id].envs["B"] == "2"
     await node.go_on(LAUNCH.id)
     save, copy = new_snapshot_id(), new_snapshot_id()
     saved = await node.save(LAUNCH.id, save, SaveKind.FILESYSTEM, After.GO_ON)

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from atolld.host import procs
-from atolld.host.procs import ProcessIdentity, identify, is_alive, parse_started_ticks, send_signal, wait_death
+from atolld.host.procs import (
+    ProcessIdentity,
+    identify,
+    is_alive,
+    is_killed,
+    parse_started_ticks,
+    send_signal,
+    wait_death,
+)
 
 
 @pytest.mark.parametrize("command", ["sh", "a b", "x) R 1 2 3", "((", "tmux: server (1"])
@@ -46,6 +54,17 @@ def test_a_reused_pid_is_never_signalled(start_python: Callable[..., Any]) -> No
     assert not send_signal(former)
     assert not is_alive(former)
     assert is_alive(identity)
+
+
+def test_one_that_was_killed_and_cannot_die_yet(start_python: Callable[..., Any]) -> None:
+    process = start_python("input()")
+    identity = identify(process.pid)
+    assert identity is not None
+    assert not is_killed(identity)
+    assert is_killed(ProcessIdentity(identity.pid, identity.started_ticks - 1))
+    assert send_signal(identity, signal.SIGKILL)
+    process.popen.wait()
+    assert is_killed(identity)
 
 
 def start_orphan() -> int:

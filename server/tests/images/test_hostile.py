@@ -72,7 +72,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(registry, "ANSWER_TIMEOUT_S", 2.0)
     monkeypatch.setattr(registry, "READ_TIMEOUT_S", 0.5)
     monkeypatch.setattr(blobs, "WINDOW_S", 0.2)
     monkeypatch.setattr(blobs, "STALL_S", 0.1)

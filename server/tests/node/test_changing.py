@@ -22,7 +22,7 @@ from atolld.runtime.drivers.fake import Script, Verb
 from .stage import ID, Stage, launch_of
 
 SIZE = launch_of().resources
-CLAIM = Claim("new", {"B": "2"}, NetworkPolicy(internet=False), replace(SIZE, cpu=1.5))
+CLAIM = Claim({"B": "2"}, NetworkPolicy(internet=False), replace(SIZE, cpu=1.5))
 
 
 async def running(script: Script | None = None) -> Stage:
@@ -63,11 +63,11 @@ async def test_a_freeze_that_fails_and_one_that_is_not_there() -> None:
 
 async def test_a_claim_gives_it_to_somebody() -> None:
     stage = await running()
-    await stage.node.claim(ID, "secret", CLAIM)
+    await stage.node.claim(ID, CLAIM)
     assert stage.machine.policies[ID] == CLAIM.network and stage.machine.resources[ID] == CLAIM.resources
     told = stage.guests.told[-1]
     assert (told.access_token, told.envs, told.now, stage.guests.tokens[-1]) == (
-        "new",
+        None,
         {"B": "2"},
         stage.clock.now(),
         "secret",
@@ -79,15 +79,16 @@ async def test_a_claim_gives_it_to_somebody() -> None:
 async def test_a_claim_changes_only_what_differs() -> None:
     stage = await running()
     stage.machine.policies.clear()
-    await stage.node.claim(ID, "secret", Claim("new", {}, NetworkPolicy(), SIZE))
-    assert stage.machine.policies == {} and stage.machine.calls == []
+    told = len(stage.guests.told)
+    await stage.node.claim(ID, Claim({}, NetworkPolicy(), SIZE))
+    assert (stage.machine.policies, stage.machine.calls, len(stage.guests.told)) == ({}, [], told)
 
 
 async def test_a_claim_that_the_agent_refuses() -> None:
     stage = await running()
     stage.guests.refuse = GuestUnreachable("401")
     with pytest.raises(GuestUnreachable):
-        await stage.node.claim(ID, "wrong", CLAIM)
+        await stage.node.claim(ID, CLAIM)
 
 
 async def test_one_that_stands_by_has_run_a_command_and_stands_still_until_it_is_claimed() -> None:
@@ -95,7 +96,7 @@ async def test_one_that_stands_by_has_run_a_command_and_stands_still_until_it_is
     await stage.node.stand_by(ID)
     assert (stage.guests.rehearsed, stage.guests.tokens[-1]) == (1, "secret")
     assert stage.world.tasks[ID].frozen
-    await stage.node.claim(ID, "secret", CLAIM)
+    await stage.node.claim(ID, CLAIM)
     assert not stage.world.tasks[ID].frozen
     verbs = [verb for verb, _ in stage.driver.calls]
     assert verbs.index(Verb.FREEZE) < verbs.index(Verb.THAW)
@@ -121,7 +122,7 @@ async def test_one_that_cannot_stand_still_or_has_no_shell_is_as_good(
     await stage.node.stand_by(ID)
     assert not stage.world.tasks[ID].frozen
     stage.guests.refuse = None
-    await stage.node.claim(ID, "secret", CLAIM)
+    await stage.node.claim(ID, CLAIM)
     await stage.node.terminate(ID)
     with pytest.raises(NotFound):
         await stage.node.stand_by(ID)

@@ -250,13 +250,13 @@ async def test_freezing_and_claiming() -> None:
     await node.freeze(id)
     assert here.frozen and (await node.usage(id)).cpu_count == 1.0
     await node.thaw(id)
-    claim = Claim("new", {"B": "2"}, NetworkPolicy(internet=False), Resources(cpu=2))
-    with pytest.raises(GuestUnreachable):
-        await node.claim(id, "wrong", claim)
+    claim = Claim({"B": "2"}, NetworkPolicy(internet=False), Resources(cpu=2))
+    with pytest.raises(NotFound):
+        await node.claim(new_sandbox_id(), claim)
     with pytest.raises(FailedPrecondition):
-        await node.claim(id, "token", replace(claim, resources=Resources(memory_mib=64)))
-    await node.claim(id, "token", claim)
-    assert (here.frozen, here.agent_token, here.envs, here.cpu) == (False, "new", {"B": "2"}, 2)
+        await node.claim(id, replace(claim, resources=Resources(memory_mib=64)))
+    await node.claim(id, claim)
+    assert (here.frozen, here.agent_token, here.envs, here.cpu) == (False, "token", {"B": "2"}, 2)
 
 
 async def test_archives_and_differences() -> None:

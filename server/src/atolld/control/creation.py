@@ -64,11 +64,11 @@ class Creation:
         self._clock = clock
         self._telemetry = telemetry
 
-    def draft(self, project_id: ProjectId, spec: SandboxSpec, start: Start, id: SandboxId | None = None) -> Live:
-        """A sandbox that exists nowhere yet; `id`: of a warm one that it is to be."""
+    def draft(self, project_id: ProjectId, spec: SandboxSpec, start: Start, warm: Warm | None = None) -> Live:
+        """A sandbox that exists nowhere yet; `warm`: the one that it is to be, whose id and token it has."""
         return Live(
             Sandbox(
-                id=id or new_sandbox_id(),
+                id=new_sandbox_id() if warm is None else warm.id,
                 project_id=project_id,
                 template_id=start.template_id,
                 template_name=start.template_name,
@@ -77,7 +77,7 @@ class Creation:
                 spec=spec,
                 state=SandboxState.CREATING,
                 created_at=self._clock.now(),
-                agent_token=secrets.token_urlsafe(32),
+                agent_token=secrets.token_urlsafe(32) if warm is None else warm.agent_token,
                 traffic_token=None if spec.network.allow_public_traffic else new_traffic_token(),
             )
         )
@@ -161,9 +161,7 @@ class Creation:
         draft = live.sandbox
         spec = draft.spec
         crash_point("claim.before_claim")
-        await self._node.claim(
-            warm.id, warm.agent_token, Adoption(draft.agent_token, spec.envs, spec.network, spec.resources)
-        )
+        await self._node.claim(warm.id, Adoption(spec.envs, spec.network, spec.resources))
         crash_point("claim.after_claim")
         claimed = self._clock.monotonic()
         async with live.lock:

@@ -212,7 +212,7 @@ class Sandboxes:
             if flight.abandoned:
                 raise FailedPrecondition(CALLER_GONE)
             while (warm := self.pools.take(project_id, spec, start.version)) is not None:
-                draft = self._creation.draft(project_id, spec, warm.start, warm.id)
+                draft = self._creation.draft(project_id, spec, warm.start, warm)
                 try:
                     return await self._under_way(flight, draft, self._creation.claim(draft, warm, claim))
                 except _UNUSABLE as error:

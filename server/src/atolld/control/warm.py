@@ -29,7 +29,7 @@ LONGEST_QUIET_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """One that waits. `agent_token` is what its agent knows until it is claimed; nobody else does."""
+    """One that waits. `agent_token` is what its agent knows; nobody else does until it is claimed."""
 
     id: SandboxId
     agent_token: str

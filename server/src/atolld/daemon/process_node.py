@@ -128,11 +128,12 @@ class ProcessNode(FakeNode):
         """Raises FailedPrecondition: it cannot be done here."""
         raise FailedPrecondition(CANNOT_SAVE)
 
-    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+    async def claim(self, id: SandboxId, what: Claim) -> None:
         """See `Node.claim`."""
-        await super().claim(id, old_token, what)
-        init = GuestInit(what.agent_token, self._clock.now(), default_user=None, envs=what.envs)
-        await GuestClient("127.0.0.1", self._ports[id], old_token).wait_ready(init, READY_DEADLINE_S)
+        await super().claim(id, what)
+        token = self._here(id).agent_token
+        init = GuestInit(None, self._clock.now(), default_user=None, envs=what.envs)
+        await GuestClient("127.0.0.1", self._ports[id], token).wait_ready(init, READY_DEADLINE_S)
 
     async def logs(self, id: SandboxId, limit_bytes: int) -> bytes:
         """See `Node.logs`."""

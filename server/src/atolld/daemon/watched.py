@@ -113,9 +113,9 @@ class WatchedNode:
         """See `Node.stand_by`."""
         await self._node.stand_by(id)
 
-    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+    async def claim(self, id: SandboxId, what: Claim) -> None:
         """See `Node.claim`."""
-        await self._node.claim(id, old_token, what)
+        await self._node.claim(id, what)
 
     async def saved(self, save_id: SnapshotId) -> Saved | None:
         """See `Node.saved`."""

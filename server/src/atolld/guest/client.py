@@ -22,7 +22,7 @@ class GuestInit:
     """What a sandbox is told once its agent answers, or again later: None, and a variable that is not among `envs`,
     stay as they are. `now`: Unix seconds, for the guest's clock."""
 
-    access_token: str
+    access_token: str | None
     now: float
     sandbox_id: str | None = None
     template_id: str | None = None

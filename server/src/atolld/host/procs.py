@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import select
 import signal as signals
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ def is_alive(process: ProcessIdentity) -> bool:
         return not _has_ended(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_killed(process: ProcessIdentity) -> bool:
+    """Whether it has got a SIGKILL that it has not died of yet; True when it is gone.
+
+    In a frozen control group of version 1 a process that was killed is there until the group is thawed.
+    """
+    try:
+        status = (PROC / str(process.pid) / "status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    pending = re.findall(r"^S(?:ig|hd)Pnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return any(int(mask, 16) & (1 << signals.SIGKILL - 1) for mask in pending) or identify(process.pid) != process
 
 
 def open_pidfd(process: ProcessIdentity) -> int | None:

@@ -16,7 +16,7 @@ from atolld.core.lifecycle import EndReason
 from atolld.core.network import NetworkPolicy
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
 from atolld.foundation.clock import Clock
-from atolld.foundation.errors import AlreadyExists, Capacity, FailedPrecondition, GuestUnreachable, NotFound
+from atolld.foundation.errors import AlreadyExists, Capacity, FailedPrecondition, NotFound
 from atolld.foundation.ids import SandboxId, SnapshotId
 from atolld.node.fake_state import FakeMachine as FakeMachine
 from atolld.node.fake_state import FakeSandbox as FakeSandbox
@@ -234,17 +234,15 @@ class FakeNode:
         await self._step("stand_by")
         self._here(id).frozen = Power.FREEZE not in self.missing
 
-    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+    async def claim(self, id: SandboxId, what: Claim) -> None:
         """See `Node.claim`; every CPU is a change that is possible, other resources are not."""
         self.calls.append(("claim", id))
         await self._step("claim")
         here = self._here(id)
         if what.resources.memory_mib != here.memory_mib:
             raise FailedPrecondition("the memory of a running sandbox cannot be changed")
-        if old_token != here.agent_token:
-            raise GuestUnreachable("the agent refused its initialisation with status 401")
         here.frozen = False
-        here.agent_token, here.network, here.cpu = what.agent_token, what.network, what.resources.cpu
+        here.network, here.cpu = what.network, what.resources.cpu
         here.envs.update(what.envs)
 
     async def saved(self, save_id: SnapshotId) -> Saved | None:

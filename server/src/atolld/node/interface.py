@@ -58,7 +58,6 @@ class Source:
 class Claim:
     """What a warm sandbox becomes when it is claimed: see `Node.claim`."""
 
-    agent_token: str
     envs: Mapping[str, str]
     network: NetworkPolicy
     resources: Resources
@@ -236,9 +235,9 @@ class Node(Protocol):
         """
         ...
 
-    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
-        """Make a warm sandbox somebody's: token, variables, clock, network policy and CPU. When this fails it may be
-        changed in part, and should be ended.
+    async def claim(self, id: SandboxId, what: Claim) -> None:
+        """Make a warm sandbox somebody's: network policy, CPU, variables. It keeps its token, which nobody was told.
+        When this fails it may be changed in part, and should be ended.
 
         Raises NotFound, FailedPrecondition when the runtime cannot change what differs, GuestUnreachable.
         """

@@ -214,10 +214,10 @@ class NodeManager:
         """See `Node.stand_by`."""
         await self._changer.stand_by(self._instance(id))
 
-    async def claim(self, id: SandboxId, old_token: str, what: Claim) -> None:
+    async def claim(self, id: SandboxId, what: Claim) -> None:
         """See `Node.claim`."""
         instance = self._instance(id)
-        await self._changer.claim(instance, old_token, what)
+        await self._changer.claim(instance, what)
         self._capacity.adopt(instance.execution, instance.resources)
 
     async def saved(self, save_id: SnapshotId) -> Saved | None:

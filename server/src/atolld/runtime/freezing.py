@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from atolld.foundation.errors import Internal, NotFound
 from atolld.foundation.ids import SandboxId
+from atolld.host import procs
 from atolld.host.cgroups import Cgroups
+from atolld.host.procs import ProcessIdentity
 
 
 async def freeze(cgroups: Cgroups, id: SandboxId) -> None:
@@ -26,3 +28,14 @@ def thaw(cgroups: Cgroups, id: SandboxId) -> None:
         cgroups.thaw(id)
     except FileNotFoundError:
         raise NotFound(f"sandbox {id} is gone") from None
+
+
+def wake(cgroups: Cgroups, id: SandboxId, process: ProcessIdentity | None) -> None:
+    """As `thaw`, for whoever is to use it then. `process`: its own, None when that has ended.
+
+    Raises NotFound also when that is gone, or was killed while it could not even die.
+    """
+    doomed = process is None or procs.is_killed(process)
+    thaw(cgroups, id)
+    if doomed:
+        raise NotFound(f"sandbox {id} is gone")

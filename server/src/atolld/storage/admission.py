@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, cast, func, select
 
 from atolld.core.build import BuildState
 from atolld.core.lifecycle import HOLDING_STATES
@@ -18,6 +18,8 @@ MIB = 1024 * 1024
 _HOLDING = sorted(state.value for state in HOLDING_STATES)
 # One that is being deleted does not count against the number, only its bytes do.
 _KEPT = (SnapshotState.CREATING.value, SnapshotState.READY.value)
+# Built once: building a statement costs as much as running it.
+_PROJECT = select(projects).where(projects.c.id == bindparam("id")).with_for_update()
 _BUILT = (BuildState.BUILDING.value, BuildState.READY.value)
 
 
@@ -111,7 +113,7 @@ def saved_bytes(connection: Connection, project_id: ProjectId) -> int:
 
 
 def _limits(connection: Connection, project_id: ProjectId) -> Row[Any]:
-    row = connection.execute(select(projects).where(projects.c.id == project_id).with_for_update()).first()
+    row = connection.execute(_PROJECT, {"id": project_id}).first()
     if row is None:
         raise NotFound(f"there is no project {project_id}")
     return row

@@ -50,9 +50,9 @@ class SqlSandboxes:
         """See `SandboxStore.insert_running`."""
 
         def work(connection: Connection) -> SandboxId:
-            id = _insert(connection, sandbox, claim)
+            id = _insert(connection, sandbox, claim, **_started(started))
             if id == sandbox.id:
-                _start(connection, id, started, event)
+                append_event(connection, event)
             return id
 
         return await self._database.write(work)
@@ -242,13 +242,13 @@ class SqlSandboxes:
         return await self._database.write(work)
 
 
-def _insert(connection: Connection, sandbox: Sandbox, claim: Claim | None) -> SandboxId:
+def _insert(connection: Connection, sandbox: Sandbox, claim: Claim | None, **columns: object) -> SandboxId:
     if claim is not None:
         earlier = claim_or_replay(connection, sandbox.project_id, claim, sandbox.id, sandbox.created_at)
         if earlier is not None:
             return earlier
     admit(connection, sandbox.project_id, sandbox.spec.resources)
-    connection.execute(_INSERT, sandbox_to_row(sandbox))
+    connection.execute(_INSERT, {**sandbox_to_row(sandbox), **columns})
     if sandbox.spec.metadata:
         connection.execute(
             _INSERT_METADATA,
@@ -258,17 +258,19 @@ def _insert(connection: Connection, sandbox: Sandbox, claim: Claim | None) -> Sa
 
 
 def _start(connection: Connection, id: SandboxId, started: Started, event: Event) -> None:
-    guarded(
-        connection,
-        id,
-        {SandboxState.CREATING},
-        state=transition(SandboxState.CREATING, Action.STARTED).value,
-        started_at=started.started_at,
-        listed_at=started.started_at,
-        metered_until=started.started_at,
-        seen_at=started.started_at,
-        expires_at=started.expires_at,
-        address=started.address,
-        handle=dict(started.handle),
-    )
+    guarded(connection, id, {SandboxState.CREATING}, **_started(started))
     append_event(connection, event)
+
+
+def _started(started: Started) -> dict[str, object]:
+    """The columns of one that was being created and runs now."""
+    return {
+        "state": transition(SandboxState.CREATING, Action.STARTED).value,
+        "started_at": started.started_at,
+        "listed_at": started.started_at,
+        "metered_until": started.started_at,
+        "seen_at": started.started_at,
+        "expires_at": started.expires_at,
+        "address": started.address,
+        "handle": dict(started.handle),
+    }

@@ -150,7 +150,8 @@ class GvisorDriver:
         await freezing.freeze(self._cgroups, record.id)
 
     async def thaw(self, handle: Handle) -> None:
-        freezing.thaw(self._cgroups, Record.from_handle(handle).id)
+        record = Record.from_handle(handle)
+        freezing.wake(self._cgroups, record.id, self._living(record))
 
     async def inspect(self, handle: Handle) -> TaskStatus:
         record = Record.from_handle(handle)
