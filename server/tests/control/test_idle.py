@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from atolld.control.testing import SPEC, World, until
+from atolld.control.testing import PATIENCE_S, SPEC, World, until
 from atolld.core.lifecycle import SandboxState as S
 from atolld.core.policy import LifecyclePolicy, OnIdle
 from atolld.core.sandbox import Sandbox
@@ -57,6 +57,14 @@ async def _pass(world: World, seconds: int) -> None:
         await world.clock.advance(1)
         for _ in range(50):
             await asyncio.sleep(0)
+
+
+async def _settled(world: World, sandbox: Sandbox) -> None:
+    """Wait until `sandbox` runs again. A manual clock does not wait for the database: "20 s later" could be before a
+    failed pause was undone."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await world.row(sandbox.id)).state is not S.RUNNING:
+            pass
 
 
 async def test_frozen_then_paused_then_woken(idle_world: World) -> None:
@@ -125,6 +133,7 @@ async def test_one_that_cannot_be_saved_is_tried_again_later(idle_world: World) 
     idle_world.node.fail("save", FailedPrecondition("a deleted file is open"))
     await _pass(idle_world, 7)
     await until(lambda: not idle_world.node.failures["save"])
+    await _settled(idle_world, made)
     await _pass(idle_world, 20)
     assert (await idle_world.row(made.id)).state is S.RUNNING
     await _pass(idle_world, 60)
