@@ -121,6 +121,7 @@ async def test_changes_become_a_layer_to_start_from(tmp_path: Path, runtime: str
             built.base,
             "mkdir /srv/app; echo one > /srv/app/a; ln /srv/app/a /srv/app/b; ln -s a /srv/app/l",
             "useradd -m app; chown app:app /srv/app; chmod 2750 /srv/app; mv /opt /opt2; touch /tmp/kept",
+            "chmod 711 /",
         )
         assert one is not None
         assert {"srv/app/a", "opt2", "opt", "tmp/kept", "home/app/.profile"} <= names(one)
@@ -129,6 +130,7 @@ async def test_changes_become_a_layer_to_start_from(tmp_path: Path, runtime: str
             runtime,
             (*built.base, one),
             'test "$(cat /srv/app/l)" = one; test "$(stat -c %h /srv/app/a)" = 2',
+            'test "$(stat -c %a /)" = 711',
             'test "$(stat -c %U:%G:%a /srv/app)" = app:app:2750; test -d /opt2; ! test -e /opt; rm -r /srv/app; id app',
         )
         assert two is not None and names(two) == {"srv", "srv/app"}

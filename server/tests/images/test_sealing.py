@@ -123,6 +123,17 @@ def test_nothing_changed_is_no_layer(stage: Stage) -> None:
     assert (count, os.listdir(root)) == (0, [])
 
 
+def test_the_root_itself(stage: Stage) -> None:
+    stage.layer().chmod(0o711)
+    upper, view = stage.mount(stage.layers, "one")
+    upper.chmod(0o711)
+    assert stage.seal(upper, view)[1] == 0
+    for mode in (0o755, 0o700):
+        view.chmod(mode)
+        root, count = stage.seal(upper, view)
+        assert (count, root.stat().st_mode & 0o7777) == (1, mode)
+
+
 def test_directories_that_the_agent_makes_where_an_image_has_none(stage: Stage) -> None:
     (stage.layer() / "bin").mkdir()
     upper, view = stage.mount(stage.layers, "one")
@@ -356,6 +367,8 @@ def test_the_root_keeps_what_it_was(stage: Stage) -> None:
     stage.layers[0].chmod(0o711)
     stage.layers[1].chmod(0o711)
     upper, view = stage.mount(stage.layers, "one")
+    # As the machine gives it to every new disk.
+    upper.chmod(0o711)
     (view / "x").touch()
     root, _ = stage.seal(upper, view)
     assert root.stat().st_mode & 0o7777 == 0o711

@@ -177,6 +177,21 @@ async def test_a_busy_disk_is_saved_and_both_go_their_own_ways(host: Host, choic
     await machine.remove_all()
 
 
+async def test_the_root_is_as_the_layers_have_it_until_it_is_changed(host: Host, machine: LinuxMachine) -> None:
+    host.layer.chmod(0o711)
+    os.chown(host.layer, 7, 8)
+    first = await prepare(machine, host)
+    status = first.rootfs.stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o711, 7, 8)
+    assert status.st_mtime_ns == host.layer.stat().st_mtime_ns
+    first.rootfs.chmod(0o755)
+    save_id = await save(machine, host, first, SaveKind.FILESYSTEM)
+    second = await prepare(machine, host, save_id)
+    assert second.rootfs.stat().st_mode & 0o7777 == 0o755
+    for prepared in (first, second):
+        await machine.release(prepared)
+
+
 async def test_saves_survive_the_daemon_and_a_new_start_of_the_machine(host: Host, machine: LinuxMachine) -> None:
     first = await prepare(machine, host)
     (first.rootfs / "kept").write_text("x")

@@ -225,11 +225,10 @@ class _Sealing:
         return mine == theirs and kept == xattrs
 
     def _finish_root(self, source: int) -> None:
+        # A new disk's are those of what it lies on, so that these are the guest's own wish where they differ.
         status, xattrs = os.fstat(source), kept_attributes(source)
-        if (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o755, 0, 0):
-            # As every new disk has it; what is below may be more particular.
-            below = directory_in(self._upper.lower, ())
-            status = status if below is None else below.status
+        if not self._is_no_change((), status, xattrs, _Place(), _Place()):
+            self._budget.entry()
         Attributes.of(status).put(self._root, xattrs)
 
     def _open_view(self, path: tuple[str, ...]) -> int:

@@ -29,7 +29,7 @@ from atolld.host.saves import DISK
 from atolld.host.slots import Slot
 from atolld.images.layers import LayerStore
 from atolld.images.sealing import Upper
-from atolld.images.tree import Refused, directory_in
+from atolld.images.tree import Found, Refused, directory_in
 from atolld.node.linux_saves import LinuxSaves
 from atolld.node.linux_seals import seal_into
 from atolld.node.machine import Consumption, Prepared
@@ -76,7 +76,7 @@ class LinuxMachine(LinuxSaves):
             layer = await self._new_layer(id, resources, source)
             undo.push("writable layer", lambda: host.layers.destroy(layer))
             if source is None:
-                await asyncio.to_thread(_write_resolver, layer.upper, layers[::-1], host.network.dns_servers)
+                await asyncio.to_thread(_begin, layer.upper, layers[::-1], host.network.dns_servers)
             # overlayfs names its lower layers from the top.
             await host.roots.mount(id, layers[::-1], layer)
             undo.push("root file system", lambda: host.roots.unmount(id))
@@ -116,7 +116,7 @@ class LinuxMachine(LinuxSaves):
         await self.set_resources(shell, resources, overhead)
         layer = await self._new_layer(shell.id, resources, source)
         if source is None:
-            await asyncio.to_thread(_write_resolver, layer.upper, layers[::-1], self._host.network.dns_servers)
+            await asyncio.to_thread(_begin, layer.upper, layers[::-1], self._host.network.dns_servers)
         await self._host.roots.mount(shell.id, layers[::-1], layer)
         self.unpark(formerly or {})
 
@@ -318,25 +318,38 @@ def _slot_of(record: Mapping[str, object]) -> int | None:
     return index if isinstance(index, int) else None
 
 
-def _write_resolver(upper: Path, lower: Sequence[Path], servers: tuple[IPv4Address, ...]) -> None:
-    # Before the overlay is mounted, so that no symbolic link of a template leads it anywhere.
+def _begin(upper: Path, lower: Sequence[Path], servers: tuple[IPv4Address, ...]) -> None:
+    """What a new disk has before its overlay is mounted, so that no symbolic link of a template leads it anywhere: the
+    attributes of what it lies on, and the resolver's configuration. `lower`: the topmost first. Raises OSError."""
     directory = upper / "etc"
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
     try:
-        below = directory_in(lower, ("etc",))
+        etc = directory_in(lower, ("etc",))
     except Refused:
         # A link: the directory takes its place.
-        below = None
-    if below is not None:
-        # In an overlay it is the upper directory's owner and mode that count.
-        os.chown(directory, below.status.st_uid, below.status.st_gid)
-        directory.chmod(stat.S_IMODE(below.status.st_mode))
-        for name, value in below.xattrs.items():
-            os.setxattr(directory, name, value)
+        etc = None
+    _take_attributes(directory, etc)
     file = directory / "resolv.conf"
     file.write_text("".join(f"nameserver {server}\n" for server in servers), encoding="ascii")
     file.chmod(0o644)
+    _take_times(directory, etc)
+    root = directory_in(lower, ())
+    _take_attributes(upper, root)
+    _take_times(upper, root)
+
+
+def _take_attributes(directory: Path, below: Found | None) -> None:
+    # In an overlay it is the upper directory's owner and mode that count.
+    if below is None:
+        return
+    os.chown(directory, below.status.st_uid, below.status.st_gid)
+    directory.chmod(stat.S_IMODE(below.status.st_mode))
+    for name, value in below.xattrs.items():
+        os.setxattr(directory, name, value)
+
+
+def _take_times(directory: Path, below: Found | None) -> None:
     if below is not None:
         os.utime(directory, ns=(below.status.st_mtime_ns, below.status.st_mtime_ns))
 
