@@ -155,8 +155,7 @@ class Creation:
     async def _adopt(self, live: Live, warm: Warm, claim: Claim | None, started: float) -> SandboxId:
         """The id that `claim` stands for: that of `live`, which runs then, or of what it has made before.
 
-        One after the other, although the row could be written while the agent answers: measured, that takes 2 ms more,
-        because both want the interpreter.
+        One after the other: writing the row while it is let go took 2 ms more, because both want the interpreter.
         """
         draft = live.sandbox
         spec = draft.spec

@@ -247,7 +247,12 @@ def _take_over(descriptor: int, found: Found | None) -> None:
     if found is None:
         os.chmod(descriptor, _DEFAULT_MODE)
         return
-    os.chown(descriptor, found.status.st_uid, found.status.st_gid)
-    os.chmod(descriptor, stat.S_IMODE(found.status.st_mode))
+    take_attributes(descriptor, found)
+
+
+def take_attributes(directory: int | Path, found: Found) -> None:
+    """Give `directory` owner, mode and extended attributes of what was found. Raises OSError."""
+    os.chown(directory, found.status.st_uid, found.status.st_gid)
+    os.chmod(directory, stat.S_IMODE(found.status.st_mode))
     for key, value in found.xattrs.items():
-        os.setxattr(descriptor, key, value)
+        os.setxattr(directory, key, value)

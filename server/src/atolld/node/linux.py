@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import shutil
-import stat
 import threading
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
@@ -29,7 +28,7 @@ from atolld.host.saves import DISK
 from atolld.host.slots import Slot
 from atolld.images.layers import LayerStore
 from atolld.images.sealing import Upper
-from atolld.images.tree import Found, Refused, directory_in
+from atolld.images.tree import Found, Refused, directory_in, take_attributes
 from atolld.node.linux_saves import LinuxSaves
 from atolld.node.linux_seals import seal_into
 from atolld.node.machine import Consumption, Prepared
@@ -329,29 +328,22 @@ def _begin(upper: Path, lower: Sequence[Path], servers: tuple[IPv4Address, ...])
     except Refused:
         # A link: the directory takes its place.
         etc = None
-    _take_attributes(directory, etc)
+    if etc is not None:
+        # In an overlay it is the upper directory's owner and mode that count.
+        take_attributes(directory, etc)
     file = directory / "resolv.conf"
     file.write_text("".join(f"nameserver {server}\n" for server in servers), encoding="ascii")
     file.chmod(0o644)
-    _take_times(directory, etc)
+    if etc is not None:
+        _take_times(directory, etc)
     root = directory_in(lower, ())
-    _take_attributes(upper, root)
-    _take_times(upper, root)
+    if root is not None:
+        take_attributes(upper, root)
+        _take_times(upper, root)
 
 
-def _take_attributes(directory: Path, below: Found | None) -> None:
-    # In an overlay it is the upper directory's owner and mode that count.
-    if below is None:
-        return
-    os.chown(directory, below.status.st_uid, below.status.st_gid)
-    directory.chmod(stat.S_IMODE(below.status.st_mode))
-    for name, value in below.xattrs.items():
-        os.setxattr(directory, name, value)
-
-
-def _take_times(directory: Path, below: Found | None) -> None:
-    if below is not None:
-        os.utime(directory, ns=(below.status.st_mtime_ns, below.status.st_mtime_ns))
+def _take_times(directory: Path, below: Found) -> None:
+    os.utime(directory, ns=(below.status.st_mtime_ns, below.status.st_mtime_ns))
 
 
 def _names(directory: Path) -> list[str]:
