@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from atolld.foundation.errors import Conflict
 from atolld.foundation.ids import ProjectId, SandboxId
 from atolld.storage.schema import idempotency
 from atolld.storage.store import Claim
+
+# Built once: building a statement costs as much as running it.
+_MINE = (idempotency.c.project_id == bindparam("of_project")) & (idempotency.c.key == bindparam("of_key"))
+_FIND = select(idempotency).where(_MINE)
+_DELETE = delete(idempotency).where(_MINE)
+_INSERT = insert(idempotency)
 
 
 def claim_or_replay(
@@ -17,8 +23,8 @@ def claim_or_replay(
 
     Raises Conflict when the key was used with another body.
     """
-    mine = (idempotency.c.project_id == project_id) & (idempotency.c.key == claim.key)
-    earlier = connection.execute(select(idempotency).where(mine)).first()
+    mine = {"of_project": project_id, "of_key": claim.key}
+    earlier = connection.execute(_FIND, mine).first()
     if earlier is not None and earlier.created_at > claim.valid_after:
         if earlier.body_sha256 != claim.body_sha256:
             raise Conflict(
@@ -27,15 +33,16 @@ def claim_or_replay(
             )
         return SandboxId(earlier.sandbox_id)
     if earlier is not None:
-        connection.execute(delete(idempotency).where(mine))
+        connection.execute(_DELETE, mine)
     connection.execute(
-        insert(idempotency).values(
-            project_id=project_id,
-            key=claim.key,
-            body_sha256=claim.body_sha256,
-            sandbox_id=sandbox_id,
-            created_at=now,
-        )
+        _INSERT,
+        {
+            "project_id": project_id,
+            "key": claim.key,
+            "body_sha256": claim.body_sha256,
+            "sandbox_id": sandbox_id,
+            "created_at": now,
+        },
     )
     return None
 
