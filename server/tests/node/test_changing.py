@@ -79,9 +79,18 @@ async def test_a_claim_gives_it_to_somebody() -> None:
 async def test_a_claim_changes_only_what_differs() -> None:
     stage = await running()
     stage.machine.policies.clear()
+    await stage.node.stand_by(ID)
     told = len(stage.guests.told)
     await stage.node.claim(ID, Claim({}, NetworkPolicy(), SIZE))
     assert (stage.machine.policies, stage.machine.calls, len(stage.guests.told)) == ({}, [], told)
+
+
+async def test_an_agent_that_did_not_answer_before_is_asked_at_the_claim() -> None:
+    stage = await running()
+    stage.guests.refuse = GuestUnreachable("it says nothing")
+    await stage.node.stand_by(ID)
+    with pytest.raises(GuestUnreachable):
+        await stage.node.claim(ID, Claim({}, NetworkPolicy(), SIZE))
 
 
 async def test_a_claim_that_the_agent_refuses() -> None:

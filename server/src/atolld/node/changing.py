@@ -66,6 +66,7 @@ class Changer:
             instance.check_alive()
             try:
                 await self._guest(instance.prepared.address, instance.token).rehearse(REHEARSAL_DEADLINE_S)
+                instance.has_rehearsed = True
             except AtollError as error:
                 # It is as good without; whether it can be used at all, its claim tells.
                 log.info("a warm sandbox did not run a command: %s", error.message, extra={"sandbox_id": instance.id})
@@ -93,9 +94,9 @@ class Changer:
             if instance.frozen:
                 await instance.driver.thaw(instance.handle)
                 instance.frozen = False
-            if what.envs:
+            if what.envs or not instance.has_rehearsed:
                 # Last: what its owner gives it comes only under its owner's policy. Without any there is nothing to
-                # tell the agent, which ran a command before it was frozen; asking costs an eighth of a warm create.
+                # tell an agent that ran a command before it was frozen; asking costs an eighth of a warm create.
                 init = GuestInit(None, self._clock.now(), default_user=None, envs=what.envs)
                 await self._guest(instance.prepared.address, instance.token).wait_ready(init, CLAIM_DEADLINE_S)
 

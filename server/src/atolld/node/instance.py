@@ -28,8 +28,9 @@ class Instance:
 
     `layers`: those below its disk; None when the daemon that launched it did not note them. `standing`: it was stopped
     for a save, or may have been. `frozen`: the same for a freeze. `condemned`: it is being ended, or that was tried.
-    `token`: what its agent wants to hear. `lock` guards what stops or changes it; `saves` are those under way or
-    waiting, `saves_begun` how many got that far; `seal` keeps what it changed as a layer.
+    `has_rehearsed`: it ran a command before it was anybody's. `token`: what its agent wants to hear. `lock` guards what
+    stops or changes it; `saves` are those under way or waiting, `saves_begun` how many got that far; `seal` keeps what
+    it changed as a layer.
     """
 
     id: SandboxId
@@ -42,6 +43,7 @@ class Instance:
     standing: bool = False
     frozen: bool = False
     condemned: bool = False
+    has_rehearsed: bool = False
     watcher: asyncio.Task[None] | None = None
     ending: asyncio.Task[None] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
