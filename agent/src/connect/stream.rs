@@ -48,7 +48,7 @@ impl<S> Streaming<S> {
 ///
 /// The answer's status is 200 even for errors, which stand in the end frame. The stream ends with
 /// `deadline_exceeded` when `Connect-Timeout-Ms` elapses. Keepalive items are sent each time
-/// `Keepalive-Ping-Interval` seconds pass without another item.
+/// `Keepalive-Ping-Interval` seconds, or half of `Connect-Timeout-Ms` where that is less, pass without another item.
 pub async fn server_stream<Req, Item, S, F, Fut>(request: Request, handler: F) -> Response
 where
     Req: Message,
@@ -65,7 +65,7 @@ where
     };
     let (head, body) = request.into_parts();
     let began = Instant::now();
-    let interval = keepalive(&head.headers);
+    let asked = keepalive(&head.headers);
     let outcome = async {
         let context = Context::new(head.headers, codec)?;
         let deadline = context.timeout.map(|timeout| began + timeout);
@@ -75,11 +75,12 @@ where
             .await?
             .ok_or_else(|| Error::invalid("the request has no message"))?;
         messages.finish();
-        Ok((handler(context, message).await?, deadline))
+        let interval = asked.map(|asked| interval(asked, context.timeout));
+        Ok((handler(context, message).await?, deadline, interval))
     }
     .await;
     let mut response = match outcome {
-        Ok((streaming, deadline)) => {
+        Ok((streaming, deadline, interval)) => {
             let body = ItemBody {
                 items: Some(Box::pin(streaming.items)),
                 codec,
@@ -97,6 +98,13 @@ where
     };
     response.headers_mut().insert(CONTENT_TYPE, codec.stream_type());
     response
+}
+
+/// E2B's Python client gives up when nothing came for as long as the call may take. That is a moment after the
+/// deadline, and before the end frame of it where the machine is busy: the caller saw a lost connection and not
+/// the deadline. An item halfway leaves the end frame half of the time to arrive.
+fn interval(asked: Duration, timeout: Option<Duration>) -> Duration {
+    timeout.map_or(asked, |timeout| asked.min(timeout / 2))
 }
 
 struct Keepalive {

@@ -119,3 +119,17 @@ fn sends_keepalives_at_the_interval_asked_for() {
     assert_eq!(stream.event(), ("keepalive".to_owned(), json!({})));
     stream.finish();
 }
+
+#[test]
+fn sends_a_keepalive_halfway_to_a_deadline_that_comes_before_the_interval() {
+    let agent = Agent::start();
+    let mut stream = Stream::open(
+        &agent,
+        "Start",
+        &shell("sleep 5"),
+        &[("Keepalive-Ping-Interval", "50"), ("Connect-Timeout-Ms", "1000")],
+    );
+    stream.start();
+    assert_eq!(stream.event(), ("keepalive".to_owned(), json!({})));
+    assert_eq!(stream.error().0, "deadline_exceeded");
+}
