@@ -47,10 +47,10 @@ def test_a_daemon_killed_there_leaves_a_whole_layer_or_none(tmp_path: Path, poin
     stage = Stage(tmp_path)
     lower = stage.layer({"etc/passwd": "x"})
     code = KILLED.format(directory=str(tmp_path), lower=lower, digest=DIGEST)
-    before = mounts.MOUNTINFO.read_bytes()
     environment = {**os.environ, "ATOLL_CRASH_POINT": point}
     assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=30).returncode == -signal.SIGKILL
-    assert mounts.MOUNTINFO.read_bytes() == before
+    # Other programs of the machine may mount meanwhile.
+    assert mounts.mounts_below(tmp_path) == []
     assert (stage.store.get(DIGEST) is not None) is POINTS[point]
     assert stage.store.remove_leftovers() == (0 if POINTS[point] else 1)
     assert sorted(os.listdir(stage.store.directory)) == sorted([lower, *([DIGEST] if POINTS[point] else [])])
