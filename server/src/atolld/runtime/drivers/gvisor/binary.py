@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atolld.foundation.errors import RuntimeUnusable
 from atolld.runtime.commands import Command, run_command
-from atolld.runtime.refuse import membarrier_filter
+from atolld.runtime.refuse import slow_calls
 
 # The first release on Debian 12; what is older lacks flags and fixes this driver relies on.
 OLDEST = "20221219"
@@ -91,7 +91,7 @@ async def read_binary(path: Path, scratch: Path) -> RunscBinary:
 
 async def _ask(path: Path, question: str, directory: Path) -> str:
     output = directory / question.strip("-")
-    command = Command([str(path), *question.split()], output, filter=membarrier_filter())
+    command = Command([str(path), *question.split()], output, filter=slow_calls())
     try:
         code = await run_command(command, _TIMEOUT_S)
     except OSError as error:

@@ -15,7 +15,7 @@ from atolld.runtime.drivers.gvisor.probe import Probe
 from atolld.runtime.drivers.gvisor.processes import living
 from atolld.runtime.drivers.gvisor.settings import GvisorSettings
 from atolld.runtime.record import Record
-from atolld.runtime.refuse import membarrier_filter
+from atolld.runtime.refuse import slow_calls
 
 _WORDS = 4096
 
@@ -40,7 +40,7 @@ class Engine:
         output = record.directory / "command.log"
         try:
             output.unlink(missing_ok=True)
-            command = Command(argv, output, tiny=tiny, filter=membarrier_filter())
+            command = Command(argv, output, tiny=tiny, filter=slow_calls())
             code = await run_to_its_end(command, timeout_s or self.settings.command_timeout_s)
         except FileNotFoundError:
             if record.directory.exists():

@@ -20,7 +20,7 @@ from atolld.runtime.drivers.gvisor.arguments import config_file, error_log, pani
 from atolld.runtime.drivers.gvisor.bundle import bind_sources
 from atolld.runtime.drivers.gvisor.engine import Engine
 from atolld.runtime.record import Record, current_boot_id
-from atolld.runtime.refuse import membarrier_filter
+from atolld.runtime.refuse import slow_calls
 
 # An argument of the sentry's own command line, and of no command of runsc that starts it.
 _BOOTED = b"\0--total-memory"
@@ -112,7 +112,7 @@ async def _run(engine: Engine, record: Record, argv: Sequence[str], timeout_s: f
     seal = bind_sources(json.loads(config_file(record.directory).read_bytes()))
     # Batch: what gVisor keeps of a guest process waits actively for the sentry, which it has just interrupted by being
     # woken (docs/runtimes.md, "Scheduling").
-    command = Command(argv, record.log, engine.probe.cover, seal, filter=membarrier_filter(), batch=True)
+    command = Command(argv, record.log, engine.probe.cover, seal, filter=slow_calls(), batch=True)
     return await run_command(command, timeout_s)
 
 
