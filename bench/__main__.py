@@ -16,6 +16,7 @@ from pathlib import Path
 from e2e.conftest import Daemon
 
 from atoll import Sandbox
+from atolld.host.cores import DEVICE
 from atolld.images.templates import TemplateStore
 from bench import gateway, measure, pools, space, state
 from bench.bare import BareRuntime
@@ -89,6 +90,8 @@ def create(setting: Setting) -> None:
         setting.results.add(measure.cold_create(usual, client, bare, count, setting.wait_ready))
     with setting.phases(create=other):
         setting.results.add(measure.cold_create(other, client, bare, count, setting.wait_ready, memory_mib=768))
+    if os.access(DEVICE, os.W_OK):
+        setting.results.add(*measure.bare_on_awake_cores(bare, count))
 
 
 def commands(setting: Setting) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from unittest.mock import AsyncMock
 
 import pytest
@@ -35,14 +35,27 @@ def inner() -> FakeNode:
 
 
 @pytest.fixture
-def node(inner: FakeNode, ended: list[SandboxId], cuts: list[str]) -> Node:
-    """`cuts`: "open" when the open connections were noted, "cut" when those were cut."""
+def busy() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def node(inner: FakeNode, ended: list[SandboxId], cuts: list[str], busy: list[str]) -> Node:
+    """`busy`: what was told of work. `cuts`: "open" when the open connections were noted, "cut" when those were cut."""
 
     def interrupting(id: SandboxId) -> Callable[[], None]:
         cuts.append("open")
         return lambda: cuts.append("cut")
 
-    return WatchedNode(inner, ended.append, interrupting)
+    @contextmanager
+    def at_work() -> Iterator[None]:
+        busy.append("begun")
+        try:
+            yield
+        finally:
+            busy.append("ended")
+
+    return WatchedNode(inner, ended.append, interrupting, at_work)
 
 
 async def test_a_terminate_is_told(node: Node, ended: list[SandboxId]) -> None:
@@ -117,6 +130,35 @@ async def test_a_freeze_is_told_and_a_thaw_is_not(node: Node, ended: list[Sandbo
     assert cuts == ["open", "cut"]
     await node.thaw(LAUNCH.id)
     assert cuts == ["open", "cut"] and ended == []
+
+
+Work = Callable[[Node], Awaitable[object]]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda node: node.save(LAUNCH.id, new_snapshot_id(), SaveKind.MEMORY, After.GO_ON),
+        lambda node: node.save(LAUNCH.id, new_snapshot_id(), SaveKind.FILESYSTEM, After.GO_ON),
+        lambda node: node.go_on(LAUNCH.id),
+        lambda node: node.freeze(LAUNCH.id),
+        lambda node: node.thaw(LAUNCH.id),
+        lambda node: node.claim(LAUNCH.id, Claim({}, NetworkPolicy(), LAUNCH.resources)),
+        lambda node: node.terminate(LAUNCH.id),
+    ],
+)
+async def test_what_somebody_waits_for_is_told_as_work(node: Node, busy: list[str], work: Work) -> None:
+    await node.launch(LAUNCH)
+    assert busy == ["begun", "ended"]
+    await work(node)
+    assert busy == ["begun", "ended"] * 2
+
+
+async def test_a_launch_that_fails_is_told_as_ended(node: Node, inner: FakeNode, busy: list[str]) -> None:
+    inner.fail("launch", Internal("no"))
+    with pytest.raises(Internal):
+        await node.launch(LAUNCH)
+    assert busy == ["begun", "ended"]
 
 
 async def test_everything_else_passes(node: Node, inner: FakeNode) -> None:

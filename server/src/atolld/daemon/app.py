@@ -45,6 +45,7 @@ from atolld.gateway.http import Gateway
 from atolld.gateway.route import is_data_plane
 from atolld.gateway.secure import ALPN
 from atolld.gateway.server import Limits, edge_protocol
+from atolld.host.cores import Cores
 from atolld.storage.buildlogs import BuildLogs
 from atolld.storage.database import Database, open_database
 from atolld.storage.events import SqlEvents
@@ -114,7 +115,10 @@ class Daemon:
             tls = self._tls(cleanup)
             database = await open_database(settings.database, claim=True)
             cleanup.push("database", database.close)
-            graph = self._build(database, await build_node(settings, self._clock))
+            # The fake node has no guests to wait for.
+            cores = Cores(self._clock, settings.awake_ms / 1000 if settings.node == "linux" else 0)
+            cleanup.push("cores kept awake", cores.close)
+            graph = self._build(database, await build_node(settings, self._clock), cores)
             cleanup.push("node", graph.node.close)
             await self._serve(graph, listener, tls, cleanup)
 
@@ -182,7 +186,7 @@ class Daemon:
         left = _live(graph.sandboxes)
         log.info("stopped after %s", format_seconds(time.monotonic() - started), extra={"sandboxes_left": left})
 
-    def _build(self, database: Database, built: BuiltNode) -> Graph:
+    def _build(self, database: Database, built: BuiltNode, cores: Cores) -> Graph:
         settings, clock = self._settings, self._clock
         metrics = Metrics()
         keys = Keys(SqlKeys(database), clock)
@@ -198,7 +202,7 @@ class Daemon:
         # The gateway asks control for endpoints, and control's node tells the gateway of ends.
         directory = _LateDirectory()
         gateway = Gateway(directory, keys, render, clock=clock)
-        node = WatchedNode(built.node, gateway.sandbox_ended, gateway.interrupting)
+        node = WatchedNode(built.node, gateway.sandbox_ended, gateway.interrupting, cores.busy)
         sandboxes = Sandboxes(
             store=SqlSandboxes(database),
             snapshots=SqlSnapshots(database),

@@ -109,6 +109,13 @@ class Settings(BaseModel):
         le=64,
         description="Containers kept prepared for sandboxes with default resources, 13 MiB each; 0: none.",
     )
+    awake_ms: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="Idle cores stay awake while a sandbox is started, resumed or saved, and for so many milliseconds "
+        "more; 0: they do not. See docs/runtimes.md.",
+    )
     subnet: IPv4Network | None = Field(None, description="Range of sandbox addresses; default: a free private one.")
     dns_servers: tuple[IPv4Address, ...] = Field(
         (), description="What sandboxes resolve names with; default: this machine's own name servers."

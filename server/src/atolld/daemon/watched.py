@@ -1,4 +1,5 @@
-"""The node as control sees it, with the gateway told of every end of a sandbox's connections.
+"""The node as control sees it, with the gateway told of every end of a sandbox's connections, and cores kept awake for
+what somebody waits for.
 
 A sandbox that is gone sends no FIN: its kernel and its network namespace have vanished. One that was saved has dropped
 its connections without a word, and a frozen one keeps those and answers nothing. Whoever holds a stream to it must be
@@ -8,6 +9,7 @@ told from this side.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from atolld.core.network import NetworkPolicy
 from atolld.core.snapshot import FileDiff, Saved, SaveKind
@@ -32,7 +34,8 @@ class WatchedNode:
     """Passes everything on to `node`; `ended(id)` is called when a sandbox is gone, however that came.
 
     `interrupting(id)` is called when saving or freezing ends the connections to it, and what it returns afterwards:
-    those that were open at the first call are of no use any more, those made in between are.
+    those that were open at the first call are of no use any more, those made in between are. `busy()` is entered for
+    as long as a guest is started, brought back, saved, frozen or ended.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class WatchedNode:
         node: Node,
         ended: Callable[[SandboxId], None],
         interrupting: Callable[[SandboxId], Callable[[], None]],
+        busy: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._node = node
         self._ended = ended
         self._interrupting = interrupting
+        self._busy = busy
 
     async def start(self, on_death: DeathListener) -> None:
         """See `Node.start`."""
@@ -57,7 +62,8 @@ class WatchedNode:
     async def terminate(self, id: SandboxId, grace_s: float = 0.0, *, keep_address: bool = False) -> None:
         """See `Node.terminate`."""
         try:
-            await self._node.terminate(id, grace_s, keep_address=keep_address)
+            with self._busy():
+                await self._node.terminate(id, grace_s, keep_address=keep_address)
         finally:
             self._ended(id)
 
@@ -76,7 +82,8 @@ class WatchedNode:
 
     async def launch(self, what: Launch) -> Launched:
         """See `Node.launch`."""
-        return await self._node.launch(what)
+        with self._busy():
+            return await self._node.launch(what)
 
     async def recover(
         self, known: list[Known], paused: Mapping[SandboxId, Mapping[str, object]] | None = None
@@ -87,27 +94,32 @@ class WatchedNode:
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
         """See `Node.save`."""
         if kind is SaveKind.FILESYSTEM and after is After.GO_ON:
-            return await self._node.save(id, save_id, kind, after)
+            with self._busy():
+                return await self._node.save(id, save_id, kind, after)
         # One that goes on takes new connections long before its save is whole.
         cut = self._interrupting(id)
         try:
-            return await self._node.save(id, save_id, kind, after)
+            with self._busy():
+                return await self._node.save(id, save_id, kind, after)
         finally:
             # A save that failed late has ended them as well.
             (self._interrupting(id) if after is After.STAND else cut)()
 
     async def go_on(self, id: SandboxId) -> None:
         """See `Node.go_on`."""
-        await self._node.go_on(id)
+        with self._busy():
+            await self._node.go_on(id)
 
     async def freeze(self, id: SandboxId) -> None:
         """See `Node.freeze`."""
-        await self._node.freeze(id)
+        with self._busy():
+            await self._node.freeze(id)
         self._interrupting(id)()
 
     async def thaw(self, id: SandboxId) -> None:
         """See `Node.thaw`."""
-        await self._node.thaw(id)
+        with self._busy():
+            await self._node.thaw(id)
 
     async def stand_by(self, id: SandboxId) -> None:
         """See `Node.stand_by`."""
@@ -115,7 +127,8 @@ class WatchedNode:
 
     async def claim(self, id: SandboxId, what: Claim) -> None:
         """See `Node.claim`."""
-        await self._node.claim(id, what)
+        with self._busy():
+            await self._node.claim(id, what)
 
     async def saved(self, save_id: SnapshotId) -> Saved | None:
         """See `Node.saved`."""
