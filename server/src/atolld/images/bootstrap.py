@@ -8,11 +8,11 @@ import os
 import re
 import shutil
 import signal
-import tempfile
 from collections import deque
 from pathlib import Path
 
 from atolld.foundation.errors import DeadlineExceeded, FailedPrecondition, Internal
+from atolld.foundation.scratch import scratch
 from atolld.images.bootstrap_progress import BootstrapProgress
 from atolld.images.build_environment import BuildEnvironment
 from atolld.images.progress import ProgressCallback
@@ -40,8 +40,8 @@ async def bootstrap(
     when they fail, DeadlineExceeded after `timeout_s`.
     """
     _check_tools()
-    with tempfile.TemporaryDirectory(prefix="atoll-build-") as scratch:
-        command, variables = _prepare(recipe, environment, root, Path(scratch))
+    with scratch("build") as place:
+        command, variables = _prepare(recipe, environment, root, place)
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -77,15 +77,15 @@ def _check_tools() -> None:
 
 
 def _prepare(
-    recipe: Recipe, environment: BuildEnvironment, root: Path, scratch: Path
+    recipe: Recipe, environment: BuildEnvironment, root: Path, place: Path
 ) -> tuple[list[str], dict[str, str]]:
-    sources = scratch / "build.sources"
+    sources = place / "build.sources"
     sources.write_text("\n".join(source.to_deb822() for source in environment.sources), encoding="utf-8")
-    apt_options = scratch / "apt.conf"
+    apt_options = place / "apt.conf"
     # A file, not arguments: they may hold a proxy's password, and arguments are readable by everyone.
     apt_options.touch(mode=0o600)
     apt_options.write_text("\n".join(("// Of the build only.", *environment.apt_options, "")), encoding="utf-8")
-    setup = scratch / "setup.sh"
+    setup = place / "setup.sh"
     setup.write_text(recipe.setup_script, encoding="utf-8")
     setup.chmod(0o700)
     command = [

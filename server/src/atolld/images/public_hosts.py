@@ -13,13 +13,13 @@ import re
 import shlex
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from atolld.foundation.errors import FailedPrecondition
+from atolld.foundation.scratch import scratch
 from atolld.images.apt_sources import AptSource, mirror_hosts, parse_one_line
 from atolld.images.build_environment import Release
 
@@ -85,8 +85,8 @@ async def public_sources(release: Release) -> tuple[AptSource, ...]:
     Nothing is downloaded. Raises FailedPrecondition when mmdebstrap is missing, this process is not root, or it knows
     none.
     """
-    with tempfile.TemporaryDirectory(prefix="atoll-mirrors-") as scratch:
-        listed = Path(scratch, "sources.list")
+    with scratch("mirrors") as place:
+        listed = place / "sources.list"
         # What it would write into a new root; it is stopped before anything else.
         await _output(
             (
@@ -94,7 +94,7 @@ async def public_sources(release: Release) -> tuple[AptSource, ...]:
                 f'--setup-hook=cp "$1/etc/apt/sources.list" {shlex.quote(str(listed))}; false',
                 *("--", release.codename, os.devnull),
             ),
-            {"TMPDIR": scratch},
+            {"TMPDIR": str(place)},
         )
         text = await asyncio.to_thread(_read, listed)
     uris = {suite: source.uris for source in parse_one_line(text) for suite in source.suites}
@@ -125,8 +125,8 @@ async def _ask(question: _Question) -> frozenset[str]:
 async def _output(command: Sequence[str], variables: Mapping[str, str]) -> str:
     """What it says on its standard output; nothing when it is not there or takes too long. Its status means nothing."""
     # A home of its own, for a while: npm makes its cache there, wherever that is.
-    with tempfile.TemporaryDirectory(prefix="atoll-home-") as home:
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LANG": "C.UTF-8", **variables}
+    with scratch("home") as home:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LANG": "C.UTF-8", **variables}
         return await _said(command, environment)
 
 

@@ -11,7 +11,6 @@ import re
 import resource
 import shutil
 import signal
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from atolld.foundation.errors import (
     RuntimeUnusable,
 )
 from atolld.foundation.ids import SandboxId
+from atolld.foundation.scratch import scratch
 from atolld.host import procs
 from atolld.host.cgroups import Cgroups
 from atolld.host.procs import ProcessIdentity
@@ -254,8 +254,8 @@ def _error_log(directory: Path) -> Path:
 
 
 async def _version(binary: Path) -> str:
-    with tempfile.TemporaryDirectory(prefix="runc-") as directory:
-        output = Path(directory) / "version"
+    with scratch("runc") as directory:
+        output = directory / "version"
         try:
             code = await run_command(Command([str(binary), "--version"], output), 10.0)
         except (OSError, DeadlineExceeded) as error:

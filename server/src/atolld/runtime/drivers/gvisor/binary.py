@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from atolld.foundation.errors import RuntimeUnusable
+from atolld.foundation.scratch import scratch
 from atolld.runtime.commands import Command, run_command
 from atolld.runtime.refuse import slow_calls
 
@@ -77,14 +77,13 @@ def parse_flags(text: str) -> frozenset[str]:
     return flags
 
 
-async def read_binary(path: Path, scratch: Path) -> RunscBinary:
-    """Ask the binary. `scratch`: a directory for its output. Raises RuntimeUnusable with the reason."""
-    with tempfile.TemporaryDirectory(prefix="ask-", dir=scratch) as directory:
-        version, release = parse_version(await _ask(path, "--version", Path(directory)))
-        flags = parse_flags(await _ask(path, "flags", Path(directory)))
+async def read_binary(path: Path, place: Path) -> RunscBinary:
+    """Ask the binary. `place`: where there is room for its output. Raises RuntimeUnusable with the reason."""
+    with scratch("ask", place) as directory:
+        version, release = parse_version(await _ask(path, "--version", directory))
+        flags = parse_flags(await _ask(path, "flags", directory))
         checkpoint, restore = [
-            frozenset(_FLAG.findall(await _ask(path, f"help {verb}", Path(directory))))
-            for verb in ("checkpoint", "restore")
+            frozenset(_FLAG.findall(await _ask(path, f"help {verb}", directory))) for verb in ("checkpoint", "restore")
         ]
         return RunscBinary(path, version, release, flags, checkpoint, restore)
 

@@ -12,8 +12,6 @@ import json
 import logging
 import os
 import platform as machine
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from pathlib import Path
 
 from atolld.foundation.errors import DeadlineExceeded, RuntimeUnusable
 from atolld.foundation.ids import SandboxId, new_sandbox_id
+from atolld.foundation.scratch import scratch
 from atolld.host import procs, syscalls
 from atolld.runtime.commands import Command, run_command, tail
 from atolld.runtime.drivers.gvisor.arguments import Runsc, config_file, error_log
@@ -81,25 +80,24 @@ async def probe(binary: RunscBinary, settings: GvisorSettings) -> Probe:
 
 async def _try(binary: RunscBinary, settings: GvisorSettings, candidate: Probe) -> str | None:
     """Run /bin/true of the host, read-only, in a namespace of its own. None: it worked; else why not."""
-    scratch = Path(tempfile.mkdtemp(prefix="probe-", dir=settings.cache))
     id = new_sandbox_id()
-    runsc = Runsc(binary, scratch / "root", candidate.platform)
-    try:
-        (scratch / "root").mkdir()
-        with _empty_network() as netns:
-            config_file(scratch).write_text(json.dumps(_bundle(netns)))
-            argv = [arg for arg in runsc.run(id, scratch) if arg != "--detach"]
-            output = scratch / "output"
-            try:
-                code = await run_command(Command(argv, output, candidate.cover), settings.probe_timeout_s)
-            except DeadlineExceeded:
-                return f"a sandbox did not end within {settings.probe_timeout_s:g} s"
-            if code == 0:
-                return None
-            return (tail(error_log(scratch), 400) or tail(output, 400) or f"status {code}").splitlines()[-1]
-    finally:
-        _kill(runsc.root, id)
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch("probe", settings.cache) as place:
+        runsc = Runsc(binary, place / "root", candidate.platform)
+        try:
+            (place / "root").mkdir()
+            with _empty_network() as netns:
+                config_file(place).write_text(json.dumps(_bundle(netns)))
+                argv = [arg for arg in runsc.run(id, place) if arg != "--detach"]
+                output = place / "output"
+                try:
+                    code = await run_command(Command(argv, output, candidate.cover), settings.probe_timeout_s)
+                except DeadlineExceeded:
+                    return f"a sandbox did not end within {settings.probe_timeout_s:g} s"
+                if code == 0:
+                    return None
+                return (tail(error_log(place), 400) or tail(output, 400) or f"status {code}").splitlines()[-1]
+        finally:
+            _kill(runsc.root, id)
 
 
 def _kill(root: Path, id: SandboxId) -> None:
