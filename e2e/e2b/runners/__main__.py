@@ -33,7 +33,7 @@ async def main(flavour: Flavour) -> None:
     public = methods(flavour)
     tell({"client": importlib.metadata.version("e2b"), "flavour": flavour, "public": sorted(public)})
     try:
-        run.sb = await run.create(timeout=300, metadata={"suite": "compat"}, envs={"GREETING": "sandbox"})
+        run.sb = await run.create(timeout=600, metadata={"suite": "compat"}, envs={"GREETING": "sandbox"})
         for one in chosen(flavour):
             tell(await attempt(one, run, public))
     finally:

@@ -14,7 +14,7 @@ const open = publicMethods()
 tell({ client: version, flavour: 'js', public: [...open].sort() })
 const only = new Set((process.env.E2B_COMPAT_ONLY ?? '').split(',').filter(Boolean))
 try {
-  run.sb = await run.create({ timeoutMs: 300_000, metadata: { suite: 'compat-js' }, envs: { GREETING: 'sandbox' } })
+  run.sb = await run.create({ timeoutMs: 600_000, metadata: { suite: 'compat-js' }, envs: { GREETING: 'sandbox' } })
   for (const one of checks) if (only.size === 0 || only.has(one.name)) tell(await attempt(one, open))
 } finally {
   await Promise.all(run.made.map((sandbox) => Sandbox.kill(sandbox.sandboxId)))
