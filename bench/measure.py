@@ -20,8 +20,8 @@ MIB = 1024 * 1024
 ECHO = ["sh", "-c", "echo hi"]
 BUSY_WAIT = ["sleep", "3600"]
 MANY_MEMORY_MIB = 256
-# Longer than our daemon keeps the cores awake after what it was asked.
-LET_SLEEP_S = 0.12
+# Longer than our daemon keeps the cores awake after a sandbox was started, resumed or ended.
+LET_SLEEP_S = 0.05
 
 SPAWN_IN_GUEST = """
 import os, time
@@ -44,12 +44,16 @@ class Pairs:
     ours: list[float] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
 
-    def take(self, count: int, ours: Callable[[], float], baseline: Callable[[], float]) -> None:
-        """Add `count` pairs after one of each that is not counted."""
+    def take(
+        self, count: int, ours: Callable[[], float], baseline: Callable[[], float], let_sleep_s: float = LET_SLEEP_S
+    ) -> None:
+        """Add `count` pairs after one of each that is not counted.
+
+        Before the baseline all rests for `let_sleep_s`: it has the machine as it is, not as our daemon leaves it.
+        """
         ours(), baseline()
         for _ in range(count):
-            # The baseline has the machine as it is, not as our daemon leaves it for a moment.
-            time.sleep(LET_SLEEP_S)
+            time.sleep(let_sleep_s)
             self.baseline.append(baseline())
             self.ours.append(ours())
 
