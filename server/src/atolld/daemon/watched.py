@@ -93,17 +93,16 @@ class WatchedNode:
 
     async def save(self, id: SandboxId, save_id: SnapshotId, kind: SaveKind, after: After) -> Saved:
         """See `Node.save`."""
-        if kind is SaveKind.FILESYSTEM and after is After.GO_ON:
-            with self._busy():
+        with self._busy():
+            if kind is SaveKind.FILESYSTEM and after is After.GO_ON:
                 return await self._node.save(id, save_id, kind, after)
-        # One that goes on takes new connections long before its save is whole.
-        cut = self._interrupting(id)
-        try:
-            with self._busy():
+            # One that goes on takes new connections long before its save is whole.
+            cut = self._interrupting(id)
+            try:
                 return await self._node.save(id, save_id, kind, after)
-        finally:
-            # A save that failed late has ended them as well.
-            (self._interrupting(id) if after is After.STAND else cut)()
+            finally:
+                # A save that failed late has ended them as well.
+                (self._interrupting(id) if after is After.STAND else cut)()
 
     async def go_on(self, id: SandboxId) -> None:
         """See `Node.go_on`."""

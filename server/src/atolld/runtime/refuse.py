@@ -6,7 +6,7 @@ Why gVisor gets one:
   with threads the kernel answers only after an RCU grace period, 5 to 20 ms. Told that the call does not exist, runsc
   goes on without. Guests then have no membarrier either, which programs must and do expect.
 - It asks for the CPUID instruction to fault in guests, where processor and kernel can, and answers it itself. A C
-  library asks some thirty times before `main`, so that takes a third of what a program's start does. Told that the
+  library asks some thirty times before `main`, so that takes up to half of a small program's start. Told that the
   machine cannot, as many cannot, runsc leaves the instruction to the processor.
 """
 
