@@ -102,8 +102,8 @@ async def test_a_death_is_told_first_here_and_then_to_control(
     [
         (SaveKind.MEMORY, After.GO_ON, ["open", "cut"]),
         # It stands still, so whatever came in between is of no use either.
-        (SaveKind.MEMORY, After.STAND, ["open", "open", "cut"]),
-        (SaveKind.FILESYSTEM, After.STAND, ["open", "open", "cut"]),
+        (SaveKind.MEMORY, After.STAND, ["open", "open", "cut", "cut"]),
+        (SaveKind.FILESYSTEM, After.STAND, ["open", "open", "cut", "cut"]),
         (SaveKind.FILESYSTEM, After.GO_ON, []),
     ],
 )

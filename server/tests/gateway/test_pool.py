@@ -128,6 +128,60 @@ async def test_an_interruption_cuts_what_was_open_before_it(pool: Pool) -> None:
     assert not later.alive
 
 
+async def test_what_is_reset_meanwhile_is_told_why(pool: Pool) -> None:
+    before, closed = [await pool.to_agent(ID, END) for _ in range(2)]
+    cut = pool.cutter(ID, GuestUnreachable("saved"))
+    other = pool.cutter(ID, GuestUnreachable("frozen"))
+    meanwhile = await pool.to_agent(ID, END)
+    cut()
+    another = await pool.to_agent(ID, END)
+    other()
+    after = await pool.to_agent(ID, END)
+    for connection, reason, told in (
+        (before, None, "saved"),
+        (closed, None, "saved"),
+        (meanwhile, ConnectionResetError("reset"), "closed the connection: reset"),
+        (another, ConnectionResetError("reset"), "closed the connection: reset"),
+        (after, ConnectionResetError("reset"), "closed the connection: reset"),
+    ):
+        connection.connection_lost(reason)
+        with pytest.raises(GuestUnreachable, match=told):
+            await connection.response_head()
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"), [(ConnectionResetError("reset"), "saved"), (None, "closed the connection")]
+)
+async def test_a_reset_during_the_save_is_the_saves_doing(pool: Pool, reason: Exception | None, told: str) -> None:
+    connection = await pool.to_agent(ID, END)
+    pool.cutter(ID, GuestUnreachable("saved"))
+    connection.connection_lost(reason)
+    with pytest.raises(GuestUnreachable, match=told):
+        await connection.response_head()
+
+
+async def test_while_it_is_saved_a_connection_is_waited_for(dialer: Dialer) -> None:
+    silent = 3
+
+    async def dial(address: str, port: int, on_lost: Callable[[UpstreamConnection], None] | None) -> UpstreamConnection:
+        nonlocal silent
+        silent -= 1
+        if silent > 0:
+            raise GuestUnreachable("no answer")
+        return await dialer(address, port, on_lost)
+
+    pool = Pool(dialer=dial)
+    cut = pool.cutter(ID, GuestUnreachable("saved"))
+    with pytest.raises(GuestUnreachable, match="no answer"):
+        await pool.to_agent(OTHER, END)
+    connection = await pool.to_agent(ID, END)
+    assert connection.alive and silent == 0
+    cut()
+    silent = 2
+    with pytest.raises(GuestUnreachable, match="no answer"):
+        await pool.to_agent(ID, END)
+
+
 async def test_an_agent_that_refuses() -> None:
     async def refuse(*_: object) -> UpstreamConnection:
         raise Refused("x")

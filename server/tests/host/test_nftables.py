@@ -90,7 +90,7 @@ def test_some_ranges_are_closed_whatever_is_opened(network: str) -> None:
     table = render_table(INSTANCE, FirewallConfig(POOL, allow_private=(ANY,)), [])
     assert network in elements(table, "never")
     chain = table[table.index("chain from_sandbox") :]
-    assert chain.index("@never drop") < chain.index("@deny") < chain.index("@dns") < chain.index("@opened")
+    assert chain.index("@never goto refused") < chain.index("@deny") < chain.index("@dns") < chain.index("@opened")
 
 
 @pytest.mark.parametrize("network", ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"])

@@ -59,7 +59,9 @@ async def test_a_save(
 ) -> None:
     stage = await running(tmp_path, Script(missing=missing))
     saved = await stage.node.save(ID, SAVE, kind, after)
-    assert [verb for verb, _ in stage.machine.calls] == ["settle", "begin_save", "save_disk", "finish_save"]
+    cut = ["cut_off", "reconnect"] * (kind is MEMORY)
+    assert [verb for verb, _ in stage.machine.calls] == ["settle", "begin_save", *cut, "save_disk", "finish_save"]
+    assert stage.machine.cut_off_now == set()
     assert verbs(stage) == driver
     assert goes_on(stage) is not stands
     assert saved == await stage.node.saved(SAVE)
@@ -84,6 +86,41 @@ async def test_the_guest_goes_on_before_the_checksums(tmp_path: Path) -> None:
     stage.machine.finish_save = look  # type: ignore[method-assign]
     await stage.node.save(ID, SAVE, MEMORY, After.GO_ON)
     assert seen == [True]
+
+
+async def test_no_packet_reaches_it_while_its_memory_is_written_and_its_programs_stand(tmp_path: Path) -> None:
+    stage = await running(tmp_path, Script(delays_s={Verb.CHECKPOINT: 5.0}))
+    seen: list[bool] = []
+    cut_off = stage.machine.cut_off
+
+    async def look(*arguments: Any) -> None:
+        seen.append(goes_on(stage))
+        await cut_off(*arguments)
+
+    stage.machine.cut_off = look  # type: ignore[method-assign]
+    task = saving(stage)
+    await stage.clock.advance(1)
+    assert (seen, stage.machine.cut_off_now) == ([False], {ID})
+    await stage.clock.advance(10)
+    await task
+    assert stage.machine.cut_off_now == set()
+
+
+async def test_what_cannot_be_reconnected_at_once_is_later_and_spoils_no_later_save(tmp_path: Path) -> None:
+    stage = await running(tmp_path, Script(delays_s={Verb.CHECKPOINT: 5.0}))
+    stage.machine.failures["reconnect"] = OSError("busy")
+    task = saving(stage)
+    await stage.clock.advance(10)
+    with pytest.raises(OSError, match="busy"):
+        await task
+    assert goes_on(stage) and stage.machine.cut_off_now == {ID}
+    later = saving(stage, new_snapshot_id())
+    stage.machine.failures.clear()
+    await stage.clock.advance(4.5)
+    assert stage.machine.cut_off_now == {ID}
+    await stage.clock.advance(60)
+    await later
+    assert goes_on(stage) and stage.machine.cut_off_now == set()
 
 
 async def test_whether_a_socket_needs_its_address_is_asked_while_it_runs(tmp_path: Path) -> None:
@@ -124,7 +161,9 @@ async def test_connections_to_the_outside_are_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", list(After))
-@pytest.mark.parametrize("verb", ["settle", "begin_save", "save_disk", "finish_save", Verb.SUSPEND, Verb.CHECKPOINT])
+@pytest.mark.parametrize(
+    "verb", ["settle", "begin_save", "cut_off", "save_disk", "finish_save", Verb.SUSPEND, Verb.CHECKPOINT]
+)
 async def test_a_save_that_fails_leaves_nothing_and_the_guest_goes_on(tmp_path: Path, verb: str, after: After) -> None:
     full = Capacity("the disk is full")
     is_driver = isinstance(verb, Verb)
@@ -134,6 +173,7 @@ async def test_a_save_that_fails_leaves_nothing_and_the_guest_goes_on(tmp_path: 
     with pytest.raises(Capacity, match="full"):
         await stage.node.save(ID, SAVE, MEMORY, after)
     assert goes_on(stage) and stage.machine.begun == {} and stage.machine.saves == {}
+    assert stage.machine.cut_off_now == set()
     stage.machine.failures.clear()
     await stage.node.save(ID, new_snapshot_id(), MEMORY, After.GO_ON)
 

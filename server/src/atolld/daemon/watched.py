@@ -101,8 +101,10 @@ class WatchedNode:
             try:
                 return await self._node.save(id, save_id, kind, after)
             finally:
-                # A save that failed late has ended them as well.
-                (self._interrupting(id) if after is After.STAND else cut)()
+                # A save that failed late has ended them as well; one that stands, those that came meanwhile too.
+                if after is After.STAND:
+                    self._interrupting(id)()
+                cut()
 
     async def go_on(self, id: SandboxId) -> None:
         """See `Node.go_on`."""

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from atolld.foundation.errors import GuestUnreachable
 from atolld.gateway.upstream import UpstreamConnection
 
-# The first SYN into a gVisor sandbox can be lost and TCP's own retry comes only after a second. In all about 4 s.
-CONNECT_TIMEOUTS_S = (0.1, 0.2, 0.4, 1.0, 2.0)
+# The first SYN into a gVisor sandbox can be lost, and all are while its memory is saved, which takes 0.1 s and more;
+# TCP's own retry comes only after a second. In all about 4 s.
+CONNECT_TIMEOUTS_S = (0.05, 0.05, 0.1, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 # A sandbox that was torn away leaves no FIN behind; within about 20 s an idle stream to it is noticed.
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 2))

@@ -53,6 +53,8 @@ class Pool:
         self._max_idle = max_idle
         self._dial = dialer
         self._sandboxes: dict[SandboxId, _OfSandbox] = {}
+        # Whose connections are about to be cut, and what each of who is about to do it will tell.
+        self._cutting: dict[SandboxId, list[Exception]] = {}
 
     def connections(self) -> int:
         """How many connections are open, idle ones included."""
@@ -132,18 +134,31 @@ class Pool:
     def cutter(self, id: SandboxId, why: Exception) -> Callable[[], None]:
         """What will cut the connections to the sandbox that are open now, telling `why` to who uses them.
 
-        None that is kept now or then is used again.
+        None that is kept now or then is used again. Until it is called, `why` is told of what the sandbox resets as
+        well, and a new connection is waited for as long as it takes. It must be called once, and may be again.
         """
         self._close_all_idle(id)
         known = self._sandboxes.get(id)
         now = list(known.all) if known is not None else []
+        self._cutting.setdefault(id, []).append(why)
+        self._explain(id)
 
         def cut() -> None:
             self._close_all_idle(id)
+            cutting = [other for other in self._cutting.pop(id, []) if other is not why]
+            if cutting:
+                self._cutting[id] = cutting
+            self._explain(id)
             for connection in now:
                 connection.abort(why)
 
         return cut
+
+    def _explain(self, id: SandboxId) -> None:
+        cutting = self._cutting.get(id)
+        known = self._sandboxes.get(id)
+        for connection in known.all if known is not None else ():
+            connection.reset_because = cutting[-1] if cutting else None
 
     def _close_all_idle(self, id: SandboxId) -> None:
         known = self._sandboxes.get(id)
@@ -171,9 +186,17 @@ class Pool:
         def lost(connection: UpstreamConnection) -> None:
             self._lost(id, connection)
 
-        connection = await self._dial(address, port, lost)
+        while True:
+            try:
+                connection = await self._dial(address, port, lost)
+                break
+            except GuestUnreachable:
+                # No packet reaches it while its memory is saved.
+                if id not in self._cutting:
+                    raise
         known = self._sandboxes.setdefault(id, _OfSandbox())
         known.all.add(connection)
+        self._explain(id)
         return connection
 
     def _lost(self, id: SandboxId, connection: UpstreamConnection) -> None:

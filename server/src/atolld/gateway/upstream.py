@@ -46,6 +46,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def __init__(self, on_lost: Callable[[UpstreamConnection], None] | None = None) -> None:
         self.on_lost = on_lost
         self.used = False
+        # What is told when the other end resets the connection, where that is known beforehand.
+        self.reset_because: Exception | None = None
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpResponseParser(self)
         self._failure: Exception | None = None
@@ -208,9 +210,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self._until_eof and exc is None and self._failure is None:
             self._complete = True
         reason = f": {exc}" if exc is not None else ""
-        self._fail(
-            UpstreamBroken(f"the sandbox closed the connection{reason}", nothing_received=not self._received_any)
-        )
+        broken = UpstreamBroken(f"the sandbox closed the connection{reason}", nothing_received=not self._received_any)
+        self._fail(broken if exc is None else self.reset_because or broken)
         self._transport = None
         if self.on_lost is not None:
             on_lost, self.on_lost = self.on_lost, None

@@ -13,6 +13,10 @@ transaction wait for a grace period (10 to 40 ms measured, against 0.1 ms), so w
     forward      sandbox -> elsewhere: see `from_sandbox`;  elsewhere -> sandbox: only answers
     postrouting  sandbox -> uplink: masqueraded
 
+What a sandbox may not reach answers at once: refused (TCP), or host unreachable, as far as the kernel's limit of such
+messages goes. Its programs wait for nothing, and none of them stands in the way of a save with a connection that is
+never answered (see `handshakes`).
+
 A drop here is final, an accept is not: other tables of the host (Docker's, a firewall's) still have their say.
 """
 
@@ -111,7 +115,12 @@ table inet {name} {{
   chain arriving {{
     meta nfproto != ipv4 drop
     iifname . ip saddr != @slots drop
-    ct direction original fib daddr type {{ local, broadcast, multicast, anycast }} drop
+    ct direction original fib daddr type local goto refused
+    ct direction original fib daddr type {{ broadcast, multicast, anycast }} drop
+  }}
+  chain refused {{
+    meta l4proto tcp reject with tcp reset
+    reject with icmpx type host-unreachable
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
@@ -127,14 +136,14 @@ table inet {name} {{
     oifname {pattern} jump to_sandbox
   }}
   chain from_sandbox {{
-    oifname {pattern} drop
     ct state invalid drop
-    ip saddr @offline drop
-    ip daddr @never drop
-    ct state new add @connections {{ ip saddr ct count over {config.max_connections} }} drop
-    ip saddr . ip daddr @deny ip saddr . ip daddr != @allow drop
+    oifname {pattern} goto refused
+    ip saddr @offline goto refused
+    ip daddr @never goto refused
+    ct state new add @connections {{ ip saddr ct count over {config.max_connections} }} goto refused
+    ip saddr . ip daddr @deny ip saddr . ip daddr != @allow goto refused
     ip daddr @dns meta l4proto {{ tcp, udp }} th dport 53 accept
-    ip daddr @private ip daddr != @opened ip saddr . ip daddr != @lent drop
+    ip daddr @private ip daddr != @opened ip saddr . ip daddr != @lent goto refused
   }}
   chain to_sandbox {{
     ip daddr @offline drop

@@ -30,6 +30,7 @@ class FakeMachine(FakeSaves):
         self.resources: dict[SandboxId, Resources] = {}
         self.sources: dict[SandboxId, SnapshotId] = {}
         self.parked: set[int] = set()
+        self.cut_off_now: set[SandboxId] = set()
         # Layers that were sealed: which execution, and the manifest. `unchanged`: those that changed nothing.
         self.sealed: dict[str, tuple[SandboxId, Mapping[str, object]]] = {}
         self.unchanged: set[SandboxId] = set()
@@ -133,6 +134,16 @@ class FakeMachine(FakeSaves):
 
     async def set_network(self, prepared: Prepared, policy: NetworkPolicy) -> None:
         self.policies[prepared.id] = policy
+
+    async def cut_off(self, prepared: Prepared) -> None:
+        self._call("cut_off", prepared.id)
+        if prepared.id not in self.prepared:
+            raise NotFound(f"the surroundings of {prepared.id} are gone")
+        self.cut_off_now.add(prepared.id)
+
+    async def reconnect(self, prepared: Prepared) -> None:
+        self._call("reconnect", prepared.id)
+        self.cut_off_now.discard(prepared.id)
 
     async def set_resources(self, prepared: Prepared, resources: Resources, overhead: Overhead) -> None:
         self._call("set_resources", prepared.id)

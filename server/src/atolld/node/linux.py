@@ -227,6 +227,24 @@ class LinuxMachine(LinuxSaves):
             raise NotFound(f"the surroundings of {prepared.id} are gone")
         self._used_slots[prepared.id] = await self._host.network.slots.set_egress(slot, Egress.of(policy))
 
+    async def cut_off(self, prepared: Prepared) -> None:
+        """See `Machine.cut_off`."""
+        slot = self._used_slots.get(prepared.id)
+        try:
+            ended = 0 if slot is None else await self._host.network.slots.cut_off(slot)
+        except FileNotFoundError:
+            slot = None
+        if slot is None:
+            raise NotFound(f"the surroundings of {prepared.id} are gone")
+        if ended:
+            log.debug("%s may have been making %d connections, which were ended", prepared.id, ended)
+
+    async def reconnect(self, prepared: Prepared) -> None:
+        """See `Machine.reconnect`."""
+        slot = self._used_slots.get(prepared.id)
+        if slot is not None:
+            await self._host.network.slots.reconnect(slot)
+
     async def set_resources(self, prepared: Prepared, resources: Resources, overhead: Overhead) -> None:
         """See `Machine.set_resources`."""
         limits = CgroupLimits.of(resources, extra_memory_mib=overhead.memory_mib, extra_pids=overhead.tasks)

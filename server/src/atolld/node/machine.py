@@ -159,6 +159,17 @@ class Machine(Protocol):
         """Change the egress policy at once."""
         ...
 
+    async def cut_off(self, prepared: Prepared) -> None:
+        """Let no packet reach it, and end the connections that it is just making: for the time of a save of its memory.
+
+        Its programs must stand still. Raises NotFound when the surroundings are gone.
+        """
+        ...
+
+    async def reconnect(self, prepared: Prepared) -> None:
+        """Undo `cut_off`; not cut off, or gone, is success. What finds a cut off one at `adopt` does it too."""
+        ...
+
     async def set_resources(self, prepared: Prepared, resources: Resources, overhead: Overhead) -> None:
         """Change the bounds of CPU, memory and processes while it runs; the disk stays as it is.
 

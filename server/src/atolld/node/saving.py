@@ -1,8 +1,9 @@
 """Writing a save of a running sandbox.
 
-Order: what is dirty is written out while the guest runs; then it is stopped, its memory and disk are put into the save,
-and it goes on unless it shall stand; then come checksums and the name. Each step can be the last thing a killed daemon
-did: a save without a name is removed at the next start, and the guest is let go on.
+Order: what is dirty is written out while the guest runs; then it is stopped and gets no packet while its memory is
+written, which gVisor does not keep still for (docs/runtimes.md); its disk is put into the save, and it goes on unless
+it shall stand; then come checksums and the name. Each step can be the last thing a killed daemon did: a save without a
+name is removed at the next start, and the guest is let go on.
 """
 
 from __future__ import annotations
@@ -62,10 +63,13 @@ class Saver:
             phases.end("suspend")
             crash_point("save.after_suspend")
             if kind is SaveKind.MEMORY:
+                undo.push("connection to its network", lambda: self._reconnect(instance))
+                await self._machine.cut_off(instance.prepared)
                 # Always: the host's table of connections does not tell what the guest believes. One that was cut while
                 # the guest was frozen was over for the host and open for the guest, whose agent answered nobody after
                 # the restore.
                 await instance.driver.checkpoint(instance.handle, memory, end_connections=True)
+                await self._machine.reconnect(instance.prepared)
                 crash_point("save.after_checkpoint")
                 phases.end("memory")
             await self._machine.save_disk(instance.prepared, save_id)
@@ -128,6 +132,16 @@ class Saver:
         else:
             await driver.suspend(handle)
             instance.frozen = False
+
+    async def _reconnect(self, instance: Instance) -> None:
+        this_one = instance.saves_begun
+
+        async def reconnect() -> None:
+            # A later save has cut it off for itself.
+            if instance.saves_begun == this_one:
+                await self._machine.reconnect(instance.prepared)
+
+        await self._retries.now_or_later(instance.id, "be reconnected", reconnect)
 
     async def _let_go_on(self, instance: Instance) -> None:
         this_one = instance.saves_begun

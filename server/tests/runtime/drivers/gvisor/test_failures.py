@@ -14,9 +14,15 @@ DELETED = """encoding error: gofer.dentry("{}").beforeSave: deleted and invalida
 goroutine 43 [running]:"""
 
 
+NULL = "encoding error: runtime error: invalid memory address or nil pointer dereference:"
+RESET = "gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).resetConnectionLocked(0xc0006d6008, {0x158a1b0?, 0x1?})"
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "told"),
     [
+        (f"{NULL}\ngoroutine 163 [running]:\n{RESET}\n", FailedPrecondition, "waits for a connection to be made"),
+        (f"{NULL}\ngoroutine 163 [running]:\n", FailedPrecondition, "cannot save: runtime error"),
         (DELETED.format("root/tmp9uom4f8o"), FailedPrecondition, "has /root/tmp9uom4f8o open"),
         (DELETED.format("root/held now"), FailedPrecondition, "has /root/held now open"),
         (DELETED.format('a \\"quoted\\" one'), FailedPrecondition, 'has /a \\"quoted\\" one open'),

@@ -35,9 +35,6 @@ log = logging.getLogger("atolld.gvisor")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES = 64 * 1024
-# Where a write fails, gVisor often tells of this instead: it stumbles while it puts its words together.
-_STUMBLED = "nil pointer dereference"
-_AGAIN_S = 0.3
 
 
 async def suspend(engine: Engine, record: Record) -> None:
@@ -83,15 +80,9 @@ async def checkpoint(engine: Engine, record: Record, directory: Path, *, end_con
             await _end_connections(engine, record)
         argv = engine.runsc.checkpoint(record.id, directory, direct=direct)
         words = await engine.ask(record, argv, engine.settings.save_timeout_s)
-        full = words is not None and await asyncio.to_thread(_is_full, directory)
-        if words is not None and _STUMBLED in words and not full:
-            # Seen once in some hundred saves: space that XFS was still freeing was there again a moment later.
-            log.warning("saving %s is tried once more: %s", record.id, words[:200])
-            await asyncio.sleep(_AGAIN_S)
-            await asyncio.to_thread(_clear, directory)
-            words = await engine.ask(record, argv, engine.settings.save_timeout_s)
-            full = words is not None and await asyncio.to_thread(_is_full, directory)
     if words is not None:
+        # Where a write fails, gVisor often tells of a null pointer: it stumbles while it puts its words together.
+        full = await asyncio.to_thread(_is_full, directory)
         raise no_room(record.id) if full else save_failure(record.id, words)
 
 
@@ -130,12 +121,6 @@ def _enough_cpu(cgroups: Cgroups, id: SandboxId) -> Iterator[None]:
         except FileNotFoundError:
             # Destroyed meanwhile, with its limits.
             log.debug("the group of %s is gone", id)
-
-
-def _clear(directory: Path) -> None:
-    """Remove what a failed checkpoint has written of the image."""
-    for path in directory.glob("*.img"):
-        path.unlink(missing_ok=True)
 
 
 def _is_full(directory: Path) -> bool:

@@ -13,6 +13,9 @@ from atolld.foundation.ids import SandboxId
 
 # gofer.dentry("root/name").beforeSave: deleted and invalidated dentries can't be restored
 _DELETED = re.compile(r'gofer\.dentry\("((?:[^"\\]|\\.)*)"\)\.beforeSave: deleted and invalidated dentries')
+# The reset of a connection that is not made yet follows a null pointer (mended in gVisor's source of February 2026).
+_BEING_MADE = "encoding error: runtime error: invalid memory address or nil pointer dereference"
+_RESET = "tcp.(*Endpoint).resetConnectionLocked("
 _UNSAVABLE = re.compile(r"encoding error: (.+)", re.DOTALL)
 _SENTRY_DIED = re.compile(r'"?containerManager\.\w+\\?" failed: EOF')
 _NO_SPACE = "no space left on device"
@@ -33,6 +36,11 @@ def save_failure(id: SandboxId, words: str) -> AtollError:
         )
     if _NO_SPACE in words:
         return no_room(id)
+    if _BEING_MADE in words and _RESET in words:
+        return FailedPrecondition(
+            f"a program in sandbox {id} waits for a connection to be made that nothing answers; gVisor cannot save "
+            "that together with the memory. Try again, end that program, or save the file system only"
+        )
     unsavable = _UNSAVABLE.search(words)
     if unsavable is not None:
         return FailedPrecondition(
