@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv4Network
@@ -13,6 +14,7 @@ import pytest
 from atolld.foundation.errors import Capacity, FailedPrecondition
 from atolld.host import libnftables, netns
 from atolld.host.instance import Instance
+from atolld.host.netlink import INTERFACES
 from atolld.host.nftables import Egress, FirewallConfig
 from atolld.host.slots import SlotPool
 
@@ -118,6 +120,34 @@ async def test_a_restart_keeps_the_recovered_and_destroys_the_rest(instance: Ins
     assert kept.address in libnftables.run_blocking(f"list set inet {instance.name} offline")
     for _ in range(2):
         await second.remove_all()
+
+
+@pytest.mark.real
+async def test_one_that_is_cut_off_is_reconnected_and_so_is_it_by_a_restart(instance: Instance, clean: None) -> None:
+    first = SlotPool(instance, CONFIG, ready_target=0)
+    await first.start()
+    slot = await first.acquire()
+
+    def passes() -> bool:
+        sent = INTERFACES / slot.namespace.host_interface / "statistics" / "tx_packets"
+        before = int(sent.read_text())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"x", (slot.address, 9))
+        return int(sent.read_text()) > before
+
+    assert await first.cut_off(slot) == 0
+    assert not passes()
+    await first.reconnect(slot)
+    assert passes()
+    await first.cut_off(slot)
+    await first.close()
+    second = SlotPool(instance, CONFIG, ready_target=0)
+    await second.start({slot.index: slot.egress})
+    assert passes()
+    await second.remove_all()
+    await second.reconnect(slot)
+    with pytest.raises(FileNotFoundError):
+        await second.cut_off(slot)
 
 
 @pytest.mark.real

@@ -11,6 +11,7 @@ from atolld.foundation.aio import spawn
 from atolld.foundation.errors import AtollError, Capacity, FailedPrecondition, GuestUnreachable, Internal, NotFound
 from atolld.foundation.ids import SnapshotId, new_snapshot_id
 from atolld.node.interface import After
+from atolld.node.machine import Prepared
 from atolld.runtime.driver import Power
 from atolld.runtime.drivers.fake import Script, Verb
 
@@ -93,9 +94,9 @@ async def test_no_packet_reaches_it_while_its_memory_is_written_and_its_programs
     seen: list[bool] = []
     cut_off = stage.machine.cut_off
 
-    async def look(*arguments: Any) -> None:
+    async def look(prepared: Prepared) -> None:
         seen.append(goes_on(stage))
-        await cut_off(*arguments)
+        await cut_off(prepared)
 
     stage.machine.cut_off = look  # type: ignore[method-assign]
     task = saving(stage)

@@ -69,8 +69,8 @@ class Saver:
                 # the guest was frozen was over for the host and open for the guest, whose agent answered nobody after
                 # the restore.
                 await instance.driver.checkpoint(instance.handle, memory, end_connections=True)
-                await self._machine.reconnect(instance.prepared)
                 crash_point("save.after_checkpoint")
+                await self._machine.reconnect(instance.prepared)
                 phases.end("memory")
             await self._machine.save_disk(instance.prepared, save_id)
             crash_point("save.after_disk")
