@@ -77,8 +77,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs, "WINDOW_S", 0.2)
     monkeypatch.setattr(blobs, "STALL_S", 0.1)
     monkeypatch.setattr(blobs, "TRIES", 1)
-    monkeypatch.setattr(decompress, "LEAST_S", 1.0)
-    monkeypatch.setattr(decompress, "BYTES_PER_S", 1 << 40)
 
 
 def layer_path(image: MadeImage) -> str:
@@ -205,6 +203,10 @@ LAYERS: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize("case", LAYERS)
 async def test_layers(scene: Scene, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make, reason = LAYERS[case]
+    if "takes longer" in reason:
+        # Only there: on a busy machine a second is short for the others.
+        monkeypatch.setattr(decompress, "LEAST_S", 1.0)
+        monkeypatch.setattr(decompress, "BYTES_PER_S", 1 << 40)
     # As a million takes a minute.
     monkeypatch.setattr("atolld.images.imagelayers.unpack", functools.partial(unpack, max_entries=50_000))
     image = image_of(make())
@@ -223,6 +225,7 @@ async def test_layers(scene: Scene, case: str, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_nobody_waits_for_a_layer_that_takes_long(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decompress, "LEAST_S", 6.0)
+    monkeypatch.setattr(decompress, "BYTES_PER_S", 1 << 40)
     scene.server.serve("1", image_of(files(10_000_000)))
     scene.server.serve("2", GOOD)
     slow = spawn(scene.pull(), name="slow", report=False)
