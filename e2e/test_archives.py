@@ -23,7 +23,7 @@ CACHE = Path(os.environ.get("ATOLL_CACHE_DIR", "/var/cache/atoll"))
 PASSPHRASE = "correct horse battery staple"
 COUNTER = """
 import os, time
-held = "x" * 20_000_000
+held = "x" * 50_000_000
 n = 0
 while True:
     n += 1
@@ -53,7 +53,7 @@ def there(own_daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def archive(own_daemon: Daemon, tmp_path: Path) -> Path:
-    """Of a sandbox in which a program counts, holding 20 MB."""
+    """Of a sandbox in which a program counts, holding 50 MB: enough for the parts of its memory to be noted."""
     with Sandbox.create(runtime="gvisor", config=own_daemon.config) as sandbox:
         sandbox.files.write("/home/user/count.py", COUNTER)
         sandbox.start(["python3", "/home/user/count.py"])
@@ -105,6 +105,8 @@ def test_memory_goes_on_elsewhere_and_nothing_else_is_taken(
 ) -> None:
     content = opened(archive)
     assert b"counting" not in archive.read_bytes()
+    files = json.loads(content[12 : 12 + int.from_bytes(content[8:12], "big")])["memory"]
+    assert "runs.json" in {file["name"] for file in files}
 
     def other_engine(manifest: dict[str, Any]) -> None:
         manifest["engine"] = "gvisor 0.0~19990101"

@@ -27,7 +27,7 @@ FORMAT = 1
 MAX_MANIFEST_BYTES = 4 << 20
 PREFIX_BYTES = len(MAGIC) + 4
 # The files that a runtime may have written; no name from an archive is used that is not one of these.
-MEMORY_NAMES = frozenset({"checkpoint.img", "pages.img", "pages_meta.img", "launch.json"})
+MEMORY_NAMES = frozenset({"checkpoint.img", "pages.img", "pages_meta.img", "launch.json", "runs.json"})
 MAX_LAYERS = 500
 _MAX_FLAGS = 4096
 _MAX_TEXT = 4096

@@ -122,6 +122,10 @@ class Cgroups:
             memory = self._read(id, "memory", "memory.limit_in_bytes")
         return CgroupLimits(int(quota) / int(period), int(memory), int(self._read(id, "pids", "pids.max")))
 
+    def entrance(self, id: str, controller: str = "memory") -> Path:
+        """The file that a process writes its number to, to be in the group of `controller`."""
+        return self.layout.directory(controller, self.path(id)) / "cgroup.procs"
+
     def add(self, id: str, pid: int) -> None:
         """Move a process, with all its threads, into the group. Raises OSError (ESRCH when it is gone)."""
         for directory in self.layout.directories(self.path(id)):

@@ -22,7 +22,7 @@ from atolld.foundation.errors import FailedPrecondition, Internal, NotFound
 from atolld.foundation.ids import SandboxId
 from atolld.host.cgroups import Cgroups
 from atolld.runtime import freezing
-from atolld.runtime.drivers.gvisor import state
+from atolld.runtime.drivers.gvisor import runs, state
 from atolld.runtime.drivers.gvisor.arguments import config_file
 from atolld.runtime.drivers.gvisor.direct import takes_direct_writes
 from atolld.runtime.drivers.gvisor.engine import Engine
@@ -80,10 +80,21 @@ async def checkpoint(engine: Engine, record: Record, directory: Path, *, end_con
             await _end_connections(engine, record)
         argv = engine.runsc.checkpoint(record.id, directory, direct=direct)
         words = await engine.ask(record, argv, engine.settings.save_timeout_s)
+        if words is None:
+            await _note_runs(engine, record, directory)
     if words is not None:
         # Where a write fails, gVisor often tells of a null pointer: it stumbles while it puts its words together.
         full = await asyncio.to_thread(_is_full, directory)
         raise no_room(record.id) if full else save_failure(record.id, words)
+
+
+async def _note_runs(engine: Engine, record: Record, directory: Path) -> None:
+    try:
+        await asyncio.to_thread(runs.note, engine.require_living(record).pid, directory)
+    except OSError as error:
+        # Without them a resume takes longer.
+        log.info("the parts of the memory of %s are not known: %r", record.id, error)
+        (directory / runs.FILE).unlink(missing_ok=True)
 
 
 async def _end_connections(engine: Engine, record: Record) -> None:

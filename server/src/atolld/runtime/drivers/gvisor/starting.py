@@ -15,7 +15,7 @@ from atolld.foundation.aio import cancel_and_wait, spawn
 from atolld.foundation.errors import AlreadyExists, FailedPrecondition
 from atolld.foundation.ids import SandboxId
 from atolld.runtime.commands import Command, run_command, tail
-from atolld.runtime.drivers.gvisor import failures, limits, processes
+from atolld.runtime.drivers.gvisor import failures, filling, limits, processes, runs
 from atolld.runtime.drivers.gvisor.arguments import config_file, error_log, panic_log
 from atolld.runtime.drivers.gvisor.bundle import bind_sources
 from atolld.runtime.drivers.gvisor.engine import Engine
@@ -63,7 +63,8 @@ async def start_saved(engine: Engine, record: Record, image: Path) -> Record:
     # What the guest is to see of its memory is read before its memory is: that may fill all of the real limit.
     room = spawn(_give_room_once_booted(engine, record), name=f"restore-{record.id}")
     try:
-        return await _restore(engine, record, image)
+        async with filling.beside(await _filling(engine, record, image)):
+            return await _restore(engine, record, image)
     finally:
         await cancel_and_wait(room)
 
@@ -71,7 +72,8 @@ async def start_saved(engine: Engine, record: Record, image: Path) -> Record:
 async def start_saved_in_shell(engine: Engine, record: Record, image: Path) -> Record:
     """The same in a container that was created, and so has read its limits, before. Raises Internal."""
     engine.cgroups.set_limits(record.id, limits.loading(bounds_of(record)))
-    return await _restore(engine, record, image)
+    async with filling.beside(await _filling(engine, record, image)):
+        return await _restore(engine, record, image)
 
 
 async def create_shell(engine: Engine, record: Record) -> None:
@@ -90,6 +92,14 @@ async def _restore(engine: Engine, record: Record, image: Path) -> Record:
         killed = engine.cgroups.oom_kills(record.id) > 0
         raise failures.restore_failure(record.id, words, out_of_memory=killed)
     return words
+
+
+async def _filling(engine: Engine, record: Record, image: Path) -> filling.Filling:
+    parts = await asyncio.to_thread(runs.read, image)
+    sentry = await asyncio.to_thread(_booted, engine, record) if parts else None
+    first = None if sentry is None else next(runs.memory_files(sentry), None)
+    inode = first.inode if first is not None else None
+    return filling.Filling(lambda: _booted(engine, record), engine.cgroups.entrance(record.id), parts, inode)
 
 
 async def _bring_up(engine: Engine, record: Record, argv: Sequence[str], timeout_s: float) -> Record | str:
@@ -117,13 +127,14 @@ async def _run(engine: Engine, record: Record, argv: Sequence[str], timeout_s: f
 
 
 async def _give_room_once_booted(engine: Engine, record: Record) -> None:
-    while not _has_booted(engine, record):  # noqa: ASYNC110 (no event tells of another process's exec)
+    while _booted(engine, record) is None:  # noqa: ASYNC110 (no event tells of another process's exec)
         await asyncio.sleep(_LOOK_S)
     engine.cgroups.set_limits(record.id, limits.loading(bounds_of(record)))
 
 
-def _has_booted(engine: Engine, record: Record) -> bool:
-    return any(_BOOTED in processes.command_line(pid) for pid in engine.cgroups.pids(record.id))
+def _booted(engine: Engine, record: Record) -> int | None:
+    """The sentry, once it has read its limits."""
+    return next((pid for pid in engine.cgroups.pids(record.id) if _BOOTED in processes.command_line(pid)), None)
 
 
 def bounds_of(record: Record) -> Resources:
