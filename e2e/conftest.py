@@ -199,6 +199,23 @@ def own_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     yield from make_daemon(tmp_path_factory.mktemp("atoll-own"))
 
 
+@pytest.fixture(scope="module")
+def _daemon_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    yield from make_daemon(tmp_path_factory.mktemp("atoll-module"))
+
+
+@pytest.fixture
+def stopped_daemon(_daemon_of_the_module: Daemon) -> Daemon:
+    """A daemon for tests that start it themselves, to crash: the same for all of a module, which saves two starts each.
+
+    Nothing of it is on the machine; a test may leave it stopped or running, without sandboxes.
+    """
+    daemon = _daemon_of_the_module
+    if daemon.process is not None and daemon.process.poll() is None:
+        daemon.stop()
+    return daemon
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/e2e/" in str(item.path):

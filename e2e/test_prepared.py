@@ -114,16 +114,15 @@ def test_a_guest_that_needs_its_address_keeps_it(prepared_daemon: Daemon, socket
 
 
 @pytest.mark.parametrize("point", ["shell.after_surroundings", "shell.after_prepare", "shell.after_freeze"])
-def test_killed_while_one_is_made(own_daemon: Daemon, point: str) -> None:
-    own_daemon.kill_hard()
-    making = replace(own_daemon, settings={"ATOLL_READY_CONTAINERS": "1"})
+def test_killed_while_one_is_made(stopped_daemon: Daemon, point: str) -> None:
+    daemon = stopped_daemon
+    making = replace(daemon, settings={"ATOLL_READY_CONTAINERS": "1"})
     making.start(crash=point, wait=False)
     assert making.wait_end() == -9
-    own_daemon.start()
-    now = own_daemon.census()
+    daemon.start()
+    now = daemon.census()
     assert not (now.processes | now.cgroups)
     assert not [name for name in now.files if name.startswith("sandboxes")]
-    own_daemon.stop()
-    after = own_daemon.census()
+    daemon.stop()
+    after = daemon.census()
     assert not (after.processes | after.mounts | after.namespaces | after.links | after.cgroups | after.loops)
-    own_daemon.start()

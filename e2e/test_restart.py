@@ -94,40 +94,39 @@ def test_a_sandbox_that_died_meanwhile_is_told(own_daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("point", CREATE_POINTS)
-def test_killed_while_creating(own_daemon: Daemon, point: str) -> None:
-    own_daemon.kill_hard()
-    own_daemon.start(crash=point)
+def test_killed_while_creating(stopped_daemon: Daemon, point: str) -> None:
+    daemon = stopped_daemon
+    daemon.start(crash=point)
     with pytest.raises(httpx.TransportError):
-        own_daemon.api("POST", "/v1/sandboxes", json={})
-    assert own_daemon.wait_end() == -9
-    own_daemon.start()
-    live = own_daemon.api("GET", "/v1/sandboxes").json()["items"]
+        daemon.api("POST", "/v1/sandboxes", json={})
+    assert daemon.wait_end() == -9
+    daemon.start()
+    live = daemon.api("GET", "/v1/sandboxes").json()["items"]
     if point == "create.after_running":
         assert [one["state"] for one in live] == ["running"]
-        own_daemon.api("DELETE", f"/v1/sandboxes/{live[0]['id']}").raise_for_status()
+        daemon.api("DELETE", f"/v1/sandboxes/{live[0]['id']}").raise_for_status()
     else:
         assert live == []
-    _nothing_but_pools(own_daemon)
+    _nothing_but_pools(daemon)
 
 
 @pytest.mark.parametrize("point", KILL_POINTS)
-def test_killed_while_killing(own_daemon: Daemon, point: str) -> None:
-    client = own_daemon.config
-    own_daemon.kill_hard()
-    own_daemon.start(crash=point)
-    sb = Sandbox.create(config=client)
+def test_killed_while_killing(stopped_daemon: Daemon, point: str) -> None:
+    daemon = stopped_daemon
+    daemon.start(crash=point)
+    sb = Sandbox.create(config=daemon.config)
     with pytest.raises(httpx.TransportError):
-        own_daemon.api("DELETE", f"/v1/sandboxes/{sb.id}")
-    assert own_daemon.wait_end() == -9
-    own_daemon.start()
-    assert own_daemon.api("GET", "/v1/sandboxes").json()["items"] == []
-    killed = [event for event in own_daemon.events(sb.id) if event["type"] == "sandbox.killed"]
+        daemon.api("DELETE", f"/v1/sandboxes/{sb.id}")
+    assert daemon.wait_end() == -9
+    daemon.start()
+    assert daemon.api("GET", "/v1/sandboxes").json()["items"] == []
+    killed = [event for event in daemon.events(sb.id) if event["type"] == "sandbox.killed"]
     assert len(killed) == 1 and "killed" in str(killed[0]["data"])
-    _nothing_but_pools(own_daemon)
+    _nothing_but_pools(daemon)
 
 
 def _nothing_but_pools(daemon: Daemon) -> None:
-    """No process, no sandbox directory, no cgroup; then `stop` takes the pools too."""
+    """No process, no sandbox directory, no cgroup; then `stop` takes the pools too, and it stays stopped."""
     now = daemon.census()
     assert not now.processes
     assert not now.cgroups
@@ -136,4 +135,3 @@ def _nothing_but_pools(daemon: Daemon) -> None:
     after = daemon.census()
     assert not (after.processes | after.mounts | after.namespaces | after.links | after.cgroups | after.loops)
     assert after.rules == ""
-    daemon.start()
