@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _FICLONE = 0x40049409
@@ -54,20 +55,26 @@ def clone_file(source: Path, target: Path) -> bool:
         os.close(read)
 
 
-def _copy_data(read: int, write: int) -> None:
-    size = os.fstat(read).st_size
-    os.ftruncate(write, size)
-    position = 0
-    while position < size:
+def data_runs(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Where the file system says that an open file holds data: start and end of each run, in order. Raises OSError."""
+    end = 0
+    while True:
         try:
-            start = os.lseek(read, position, os.SEEK_DATA)
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return
             raise
-        position = os.lseek(read, start, os.SEEK_HOLE)
-        while start < position:
-            copied = os.copy_file_range(read, write, position - start, start, start)
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def _copy_data(read: int, write: int) -> None:
+    os.ftruncate(write, os.fstat(read).st_size)
+    for begin, end in data_runs(read):
+        start = begin
+        while start < end:
+            copied = os.copy_file_range(read, write, end - start, start, start)
             if copied == 0:
                 raise OSError(errno.EIO, "the file became shorter while it was copied")
             start += copied

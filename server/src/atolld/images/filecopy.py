@@ -9,6 +9,8 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from atolld.host.sparse import data_runs
+
 # Others, as those of SELinux or of the overlay itself, mean something where they came from.
 KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -34,18 +36,11 @@ def copy_data(read: int, write: int, told: Callable[[int], None]) -> None:
         if error.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM):
             raise
     os.ftruncate(write, size)
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(read, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        position = min(os.lseek(read, start, os.SEEK_HOLE), size)
+    for begin, end in data_runs(read):
+        start, end = begin, min(end, size)
         os.lseek(write, start, os.SEEK_SET)
-        while start < position:
-            copied = os.sendfile(write, read, start, min(position - start, _PIECE_BYTES))
+        while start < end:
+            copied = os.sendfile(write, read, start, min(end - start, _PIECE_BYTES))
             if copied == 0:
                 raise OSError(errno.EIO, "the file became shorter while it was copied")
             start += copied

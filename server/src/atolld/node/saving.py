@@ -24,7 +24,7 @@ from atolld.node.interface import After
 from atolld.node.launching import GuestFactory
 from atolld.node.machine import Machine
 from atolld.node.phases import Phases
-from atolld.node.retries import Retries
+from atolld.node.retries import Retries, Work
 from atolld.runtime.driver import Power, RuntimeDriver
 
 log = logging.getLogger("atolld.node")
@@ -134,25 +134,26 @@ class Saver:
             instance.frozen = False
 
     async def _reconnect(self, instance: Instance) -> None:
-        this_one = instance.saves_begun
-
-        async def reconnect() -> None:
-            # A later save has cut it off for itself.
-            if instance.saves_begun == this_one:
-                await self._machine.reconnect(instance.prepared)
-
-        await self._retries.now_or_later(instance.id, "be reconnected", reconnect)
+        await self._now_or_later(instance, "be reconnected", lambda: self._machine.reconnect(instance.prepared))
 
     async def _let_go_on(self, instance: Instance) -> None:
-        this_one = instance.saves_begun
-
         async def go_on() -> None:
-            # A later save is nobody's business here, and what is being ended needs nothing any more.
-            if instance.saves_begun == this_one and not instance.condemned:
+            # What is being ended needs nothing any more.
+            if not instance.condemned:
                 with suppress(NotFound):
                     await release(instance)
 
-        await self._retries.now_or_later(instance.id, "go on", go_on)
+        await self._now_or_later(instance, "go on", go_on)
+
+    async def _now_or_later(self, instance: Instance, what: str, work: Work) -> None:
+        """Undo a part of this save; not once a later one has begun, which does the same for itself."""
+        this_one = instance.saves_begun
+
+        async def if_still_due() -> None:
+            if instance.saves_begun == this_one:
+                await work()
+
+        await self._retries.now_or_later(instance.id, what, if_still_due)
 
 
 async def release(instance: Instance) -> None:

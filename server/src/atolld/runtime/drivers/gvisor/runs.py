@@ -6,13 +6,14 @@ elsewhere with an archive: it is checked, and wrong parts cost the sandbox memor
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from atolld.host.sparse import data_runs
 
 log = logging.getLogger("atolld.gvisor")
 
@@ -72,7 +73,7 @@ def note(sentry: int, directory: Path) -> None:
         return
     descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        runs = _large(_runs(descriptor))
+        runs = _large(Run(start, end - start) for start, end in data_runs(descriptor))
     finally:
         os.close(descriptor)
     if runs:
@@ -96,19 +97,6 @@ def read(directory: Path) -> tuple[Run, ...]:
         log.info("%s of %s is not used: %r", FILE, directory, error)
         return ()
     return runs
-
-
-def _runs(descriptor: int) -> Iterator[Run]:
-    end = 0
-    while True:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        yield Run(start, end - start)
 
 
 def _large(runs: Iterator[Run]) -> list[Run]:

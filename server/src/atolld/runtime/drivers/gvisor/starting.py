@@ -96,10 +96,20 @@ async def _restore(engine: Engine, record: Record, image: Path) -> Record:
 
 async def _filling(engine: Engine, record: Record, image: Path) -> filling.Filling:
     parts = await asyncio.to_thread(runs.read, image)
-    sentry = await asyncio.to_thread(_booted, engine, record) if parts else None
-    first = None if sentry is None else next(runs.memory_files(sentry), None)
-    inode = first.inode if first is not None else None
-    return filling.Filling(lambda: _booted(engine, record), engine.cgroups.entrance(record.id), parts, inode)
+    first = await asyncio.to_thread(_first_memory, engine, record) if parts else None
+    return filling.Filling(lambda: _booted(engine, record), engine.cgroups.entrance(record.id), parts, first)
+
+
+def _first_memory(engine: Engine, record: Record) -> int | None:
+    """The inode of the memory file that a container has which was created before; None when there is none."""
+    sentry = _booted(engine, record)
+    if sentry is None:
+        return None
+    try:
+        return next((file.inode for file in runs.memory_files(sentry)), None)
+    except FileNotFoundError:
+        # It has just ended, which the restore tells in words of its own.
+        return None
 
 
 async def _bring_up(engine: Engine, record: Record, argv: Sequence[str], timeout_s: float) -> Record | str:
